@@ -1,0 +1,318 @@
+"""Rows: the competition's files found, read and checked; every fault of every file in one error.
+
+A row is ``id, language, query, target, label``, whatever the file calls its columns and whatever its format.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from competition.errors import CompetitionError, Fault
+from competition.readers import MISSING, READERS, Finding, RawRows, describe, read_raw
+from competition.tasks import SPLITS, Task
+
+COLUMNS = ("id", "language", "query", "target", "label")
+
+LOWEST_ID, HIGHEST_ID = -(2**63), 2**63 - 1
+LABELS: dict[object, int] = {0: 0, 1: 1, "0": 0, "1": 1, "0.0": 0, "1.0": 1}
+CANONICAL_INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
+TOLD_ONCE = 10
+"""A fault that each of more records than this has, in the same words, is told once."""
+
+
+def find_files(folder: Path, tasks: Sequence[Task]) -> dict[tuple[str, str], Path]:
+    """The competition's files by (task name, split): ``train_QC.txt`` for ("QC", "train").
+
+    A task may be absent, and so may dev or test.
+
+    Raises
+    ------
+    CompetitionError
+        The folder is not there or has none of the files, two files claim one place, or a task has no train.
+    """
+    if not folder.is_dir():
+        raise CompetitionError(f"there is no folder {folder}", faults=_not_found(folder, tasks))
+    files: dict[tuple[str, str], Path] = {}
+    faults: list[Fault] = []
+    for task in tasks:
+        for split in SPLITS:
+            names = [f"{split}_{task.name}{suffix}" for suffix in READERS]
+            found = [name for name in names if (folder / name).is_file()]
+            if len(found) > 1:
+                faults.append(Fault(str(folder), f"{' and '.join(found)} are both there", "one of them"))
+            if found:
+                files[task.name, split] = folder / found[0]
+        there = [files[task.name, split].name for split in SPLITS if (task.name, split) in files]
+        if there and (task.name, "train") not in files:
+            faults.append(
+                Fault(str(folder), f"{' and '.join(there)} without train_{task.name}", "a train file")
+            )
+    if faults:
+        raise CompetitionError("the files of the competition are not as expected", faults=faults)
+    if not files:
+        raise CompetitionError(f"no file of the competition is in {folder}", faults=_not_found(folder, tasks))
+    return files
+
+
+def _not_found(folder: Path, tasks: Sequence[Task]) -> list[Fault]:
+    """What `find_files` looked for, one fault per task."""
+    stems = [f"train_{task.name}, dev_{task.name} and test_{task.name}" for task in tasks]
+    return [
+        Fault(
+            str(folder),
+            f"there is no train_{task.name}",
+            f"{stem} with one of the suffixes {' '.join(READERS)}",
+        )
+        for task, stem in zip(tasks, stems, strict=True)
+    ]
+
+
+def read_competition(folder: Path, tasks: Sequence[Task]) -> dict[str, dict[str, pd.DataFrame]]:
+    """The rows of every file of `folder`: task name -> split -> rows (see `read_rows`).
+
+    Raises
+    ------
+    CompetitionError
+        With the faults of all files.
+    """
+    files = find_files(folder, tasks)
+    by_name = {task.name: task for task in tasks}
+    rows: dict[str, dict[str, pd.DataFrame]] = {name: {} for name, _ in files}
+    faults: list[Fault] = []
+    for (name, split), path in files.items():
+        found, file_faults = _read(path, by_name[name], labelled=split == "train")
+        rows[name][split] = found
+        faults += file_faults
+    if faults:
+        raise _unreadable(str(folder), faults)
+    return rows
+
+
+def read_rows(path: Path, task: Task, *, labelled: bool) -> pd.DataFrame:
+    """The checked rows of one file, in its order.
+
+    Parameters
+    ----------
+    labelled
+        Every row must have a label; otherwise labels may be missing, in part or all.
+
+    Returns
+    -------
+    DataFrame
+        ``id`` int64 or str as in the file (in CSV: int64 if every id is written as an integer), ``language``,
+        ``query`` and ``target`` str as in the file (target may be null), ``label`` Int8.
+
+    Raises
+    ------
+    CompetitionError
+        With all faults of the file, each with its line (Parquet: row).
+    """
+    rows, faults = _read(path, task, labelled=labelled)
+    if faults:
+        raise _unreadable(path.name, faults)
+    return rows
+
+
+def _unreadable(name: str, faults: Sequence[Fault]) -> CompetitionError:
+    count = "1 fault" if len(faults) == 1 else f"{len(faults):,} faults"
+    return CompetitionError(
+        f"{name} has {count}", faults=faults, advice="mend the lines named above; nothing was written"
+    )
+
+
+def _read(path: Path, task: Task, *, labelled: bool) -> tuple[pd.DataFrame, list[Fault]]:
+    """The rows of a file and its faults; where there are faults the rows are an empty frame."""
+    if path.suffix not in READERS:
+        return pd.DataFrame(), [
+            Fault(path.name, f"the suffix is {path.suffix!r}", f"one of {' '.join(READERS)}")
+        ]
+    try:
+        raw = read_raw(path, (task.id, task.task, *task.text_columns, task.label))
+    except OSError as error:
+        return pd.DataFrame(), [Fault(path.name, f"the file cannot be read: {error.strerror}")]
+    findings = [*raw.findings, *_check(raw, task, labelled=labelled)]
+    if not raw.lines and not findings:
+        findings.append(Finding(0, "the file has no rows", "at least one"))
+    if findings:
+        return pd.DataFrame(), _faults(path.name, findings, n_records=len(raw.lines))
+    return _frame(raw, task), []
+
+
+def _faults(name: str, findings: Sequence[Finding], *, n_records: int) -> list[Fault]:
+    """The findings as faults in the order of the lines; what all records have in common is told once."""
+    times = Counter(finding[1:] for finding in findings)
+    faults: dict[object, Fault] = {}
+    for finding in sorted(findings, key=lambda finding: finding.line):
+        line, found, expected = finding
+        where = f"{name}:{line}" if line else name
+        if times[found, expected] == n_records > TOLD_ONCE:
+            faults.setdefault(
+                (found, expected), Fault(where, f"{found}, here and on all {n_records:,} rows", expected)
+            )
+        else:
+            faults[len(faults)] = Fault(where, found, expected)
+    return list(faults.values())
+
+
+# Checks: an `Expectation` says what a value should have been, or "" if it is right
+
+Expectation = Callable[[object], str]
+
+
+def _check(raw: RawRows, task: Task, *, labelled: bool) -> Iterator[Finding]:
+    """What is wrong with the columns and the values."""
+    required = (task.id, *task.text_columns, *((task.label,) if labelled else ()))
+    if raw.header:
+        there = ", ".join(map(repr, raw.header))
+        for name in required:
+            if name not in raw.header:
+                yield Finding(raw.header_line, f"there is no column {name!r}", f"it beside {there}")
+    expectations: dict[str, Expectation] = {
+        task.id: _expect_id(raw.columns.get(task.id, [])),
+        task.task: _expect_task(task.name),
+        task.language: _expect_language,
+        task.query: _expect_text,
+        task.target: _expect_text_or_null,
+        task.label: _expect_label if labelled else _expect_label_or_none,
+    }
+    for name, expectation in expectations.items():
+        yield from _check_column(raw, name, expectation)
+    yield from _check_repeats(raw, task.id)
+
+
+def _check_column(raw: RawRows, name: str, expectation: Expectation) -> Iterator[Finding]:
+    for line, value in zip(raw.lines, raw.columns.get(name, ()), strict=False):
+        if expected := expectation(value):
+            found = "missing" if value is MISSING else describe(value)
+            yield Finding(line, f"{name} is {found}", expected)
+
+
+def _check_repeats(raw: RawRows, name: str) -> Iterator[Finding]:
+    first_lines: dict[int | str, int] = {}
+    for line, row_id in zip(raw.lines, raw.columns.get(name, ()), strict=False):
+        if type(row_id) in (int, str) and row_id != "":
+            first_line = first_lines.setdefault(row_id, line)  # type: ignore[arg-type]
+            if first_line != line:
+                yield Finding(line, f"{name} {row_id!r} repeats {raw.unit} {first_line}", "each id once")
+
+
+def _expect_id(ids: Sequence[object]) -> Expectation:
+    """Ids are whole numbers or text; a file has one kind only, the one that most of its `ids` are of."""
+    kinds = Counter(kind for kind in map(type, ids) if kind in (int, str))
+    usual = max(kinds, key=kinds.__getitem__) if kinds else int
+    mixed = "a number" if usual is int else "text"
+
+    def expectation(value: object) -> str:
+        if type(value) is int and usual is int:
+            return "" if LOWEST_ID <= value <= HIGHEST_ID else f"at most {HIGHEST_ID}"
+        if value is MISSING or value is None or value == "":
+            return "an id"
+        if isinstance(value, str) and usual is str:
+            return ""
+        if type(value) in (int, str):
+            return f"{mixed}, as most ids of the file are"
+        return "a whole number of at most 64 bits, or text"
+
+    return expectation
+
+
+def _expect_task(name: str) -> Expectation:
+    return lambda value: "" if value is MISSING or value is None or value in ("", name) else repr(name)
+
+
+def _expect_language(value: object) -> str:
+    return "" if type(value) is str and value else "the language of the row"
+
+
+def _expect_text(value: object) -> str:
+    return "" if type(value) is str else "text"
+
+
+def _expect_text_or_null(value: object) -> str:
+    return "" if type(value) is str or value is None else "text or null"
+
+
+def _expect_label(value: object) -> str:
+    return "" if _label(value) is not None else "0 or 1"
+
+
+def _expect_label_or_none(value: object) -> str:
+    return "" if _is_absent(value) or _label(value) is not None else "0, 1 or none"
+
+
+def _label(value: object) -> int | None:
+    return LABELS.get(value) if type(value) in (int, float, str) else None
+
+
+def _is_absent(value: object) -> bool:
+    return value is MISSING or value is None or value == "" or value != value  # the last is true of NaN
+
+
+# The frame and its digest
+
+
+def _frame(raw: RawRows, task: Task) -> pd.DataFrame:
+    """The rows of a file in which nothing is wrong."""
+    texts = {
+        column: _texts(raw.columns[name])
+        for column, name in zip(("language", "query", "target"), task.text_columns, strict=True)
+    }
+    labels = [_label(value) for value in raw.columns.get(task.label, [None] * len(raw.lines))]
+    return pd.DataFrame({"id": _ids(raw, task.id), **texts, "label": pd.array(labels, dtype="Int8")})
+
+
+def _texts(values: Sequence[object]) -> pd.Series:
+    return pd.Series(pa.array(values, type=pa.large_string()), dtype="str")  # 4 times faster than from a list
+
+
+def _ids(raw: RawRows, name: str) -> pd.Series:
+    """Ids as int64 or str, such that printing them repeats the file."""
+    ids = raw.columns[name]
+    if raw.cells_are_text and all(CANONICAL_INTEGER.fullmatch(str(cell)) for cell in ids):
+        numbers = [int(str(cell)) for cell in ids]
+        if min(numbers) >= LOWEST_ID and max(numbers) <= HIGHEST_ID:
+            return pd.Series(numbers, dtype="int64")
+    return _texts(ids) if isinstance(ids[0], str) else pd.Series(ids, dtype="int64")
+
+
+def digest_rows(rows: pd.DataFrame) -> str:
+    """The first 16 hex digits of a SHA-256 over id, language, query, target and label in row order.
+
+    It depends on the content only: not on the index, other columns, the way text is stored, or the process.
+
+    Examples
+    --------
+    >>> row = {"id": 1, "language": "en", "query": "pan", "target": "cookware", "label": 1}
+    >>> rows = pd.DataFrame([row])
+    >>> digest_rows(rows) == digest_rows(rows.assign(fold=0))
+    True
+    >>> digest_rows(rows) == digest_rows(rows.assign(label=0))
+    False
+    """
+    digest = hashlib.sha256()
+    for column in COLUMNS:
+        digest.update(f"{column} {len(rows)}".encode())
+        for part in _bytes_of(rows[column]):
+            digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _bytes_of(values: pd.Series) -> Iterator[bytes]:
+    """The content of a column: its numbers, or the length of each text (null: -1) and all text."""
+    if pd.api.types.is_numeric_dtype(values):
+        yield b"number"
+        yield values.astype("Int64").to_numpy(dtype="<i8", na_value=LOWEST_ID).tobytes()
+        return
+    yield b"text"
+    texts = pa.array(values.array, type=pa.large_string(), from_pandas=True)
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    lengths = pc.fill_null(pc.binary_length(texts), -1)
+    yield lengths.to_numpy(zero_copy_only=False).astype("<i8").tobytes()
+    yield "".join(texts.drop_null().to_pylist()).encode()

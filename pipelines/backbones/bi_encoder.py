@@ -1,0 +1,134 @@
+"""The bi-encoder base learner: frozen sentence embeddings of query and target, heads on their pair features."""
+
+import json
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from competition.categories import leaf
+from competition.tasks import Task
+from pipelines.backbones.boosting import Boosting, probabilities
+from pipelines.backbones.pair_heads import PairVectors, fit_head, make_head, score_head
+from pipelines.backbones.protocol import DETAILS, Workspace
+from pipelines.config import BiEncoderRecipe, EncoderSection, WeightsSection
+from pipelines.embeddings import Embedder
+from pipelines.text import query_text
+
+TREES = "lightgbm.txt"
+
+
+@dataclass(frozen=True)
+class BiEncoder:
+    """Heads on [u, v, |u-v|, u*v, cosine] of frozen embeddings; the score is the mean of the heads' probabilities.
+
+    A category path gives two texts, the path and its leaf; a title gives one.
+    """
+
+    recipe: BiEncoderRecipe
+    workspace: Workspace
+    heads: dict[str, Any] = field(default_factory=dict)
+
+    def fit(self, train: pd.DataFrame, task: Task) -> Self:
+        """A fitted bi-encoder; the encoder itself stays as it is."""
+        vectors = self._vectors(train, task)
+        labels = train["label"].to_numpy(dtype=np.int8)
+        return replace(self, heads={kind: self._fit(kind, vectors, labels) for kind in self.recipe.head.kinds})
+
+    def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
+        """Probability of label 1, float32 ``(n_rows,)``."""
+        if rows.empty:
+            return np.zeros(0, dtype=np.float32)
+        vectors = self._vectors(rows, task)
+        scores = [self._score(kind, head, vectors) for kind, head in self.heads.items()]
+        return np.mean(scores, axis=0, dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the heads (safetensors, LightGBM's text) and the recipe; the frozen encoder stays where it is."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, head in self.heads.items():
+            if kind == "lightgbm":
+                head.save_model(str(folder / TREES))
+            else:
+                save_file(head.state_dict(), folder / f"{kind}.safetensors")
+        text = json.dumps({"recipe": self.recipe.model_dump(mode="json")})
+        (folder / DETAILS).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, workspace: Workspace) -> "BiEncoder":
+        """The bi-encoder that `save` wrote."""
+        import lightgbm as lgb
+        from safetensors.torch import load_file
+
+        values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
+        recipe = BiEncoderRecipe.model_validate(values["recipe"])
+        heads: dict[str, Any] = {}
+        for kind in recipe.head.kinds:
+            if kind == "lightgbm":
+                heads[kind] = lgb.Booster(model_file=str(folder / TREES))
+                continue
+            state = load_file(folder / f"{kind}.safetensors")
+            heads[kind] = make_head(len(state["mean"]), hidden=_hidden(recipe, kind), dropout=recipe.head.dropout)
+            heads[kind].load_state_dict(state)
+            heads[kind].eval()
+        return cls(recipe, workspace, heads)
+
+    def details(self) -> dict[str, Any]:
+        """Which weights the embeddings came from."""
+        weights = self._embedder().resolved()
+        return {"device": "cpu", "weights": weights.name, "source": weights.source, "digest": weights.digest}
+
+    def _embedder(self) -> Embedder:
+        return shared_embedder(self.recipe.weights, self.recipe.encoder, self.workspace.cache, self.workspace.threads)
+
+    def _vectors(self, rows: pd.DataFrame, task: Task) -> PairVectors:
+        embedder = self._embedder()
+        query, queries = pd.factorize(query_text(rows, self.recipe.text.view))
+        target, targets = pd.factorize(rows["target"])
+        texts = [list(targets)] + ([[leaf(path) for path in targets]] if task.target_is_category else [])
+        return PairVectors(embedder.queries(queries), tuple(embedder.targets(t) for t in texts), query, target)
+
+    def _fit(self, kind: str, vectors: PairVectors, labels: np.ndarray) -> Any:
+        head, space = self.recipe.head, self.workspace
+        if kind == "lightgbm":
+            boosting = Boosting(
+                head.rounds,
+                head.leaves,
+                head.learning_rate,
+                head.min_rows_per_leaf,
+                space.seed,
+                space.threads,
+            )
+            return boosting.fit(vectors.features(np.arange(len(vectors))), labels)
+        return fit_head(
+            vectors,
+            labels,
+            hidden=_hidden(self.recipe, kind),
+            epochs=head.epochs,
+            dropout=head.dropout,
+            learning_rate=head.network_learning_rate,
+            weight_decay=head.weight_decay,
+            seed=space.seed,
+            threads=space.threads,
+        )
+
+    def _score(self, kind: str, head: Any, vectors: PairVectors) -> np.ndarray:
+        if kind == "lightgbm":
+            features = vectors.features(np.arange(len(vectors)))
+            return probabilities(head, features, threads=self.workspace.threads)
+        return score_head(head, vectors, threads=self.workspace.threads)
+
+
+def _hidden(recipe: BiEncoderRecipe, kind: str) -> int:
+    return recipe.head.hidden if kind == "mlp" else 0
+
+
+@lru_cache(maxsize=4)
+def shared_embedder(weights: WeightsSection, encoder: EncoderSection, cache: Path, threads: int) -> Embedder:
+    """One embedder for all folds and base learners of a process that use the same encoder."""
+    return Embedder(weights, encoder, cache, threads)

@@ -1,0 +1,96 @@
+"""The category-tree base learner: LightGBM on where a query points in the tree, by frozen sentence embeddings."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from competition.tasks import Task
+from pipelines.backbones.bi_encoder import shared_embedder
+from pipelines.backbones.boosting import Boosting, probabilities
+from pipelines.backbones.candidates import places_in, query_codes, relations, standing_among, with_candidates
+from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace
+from pipelines.backbones.tree_features import FEATURES, TreeFeatures
+from pipelines.config import CategoryTreeRecipe
+from pipelines.embeddings import Embedder
+from pipelines.text import query_text
+
+TREES = "head.txt"
+COMPARED = [FEATURES.index(name) for name in ("similarity", "z", "nearest_relative", "hubless_related")]
+
+
+@dataclass(frozen=True)
+class CategoryTreeLearner:
+    """Tree features of frozen embeddings under a LightGBM head; for tasks whose target is a category path."""
+
+    recipe: CategoryTreeRecipe
+    workspace: Workspace
+    head: Any = None
+
+    def fit(self, train: pd.DataFrame, task: Task) -> Self:
+        """A fitted category-tree base learner."""
+        settings = self.recipe.head
+        boosting = Boosting(
+            rounds=settings.rounds,
+            leaves=settings.leaves,
+            learning_rate=settings.learning_rate,
+            min_rows_per_leaf=settings.min_rows_per_leaf,
+            seed=self.workspace.seed,
+            threads=self.workspace.threads,
+        )
+        labels = train["label"].to_numpy(dtype=np.int8)
+        return replace(self, head=boosting.fit(self._features(train), labels))
+
+    def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
+        """Probability of label 1, float32 ``(n_rows,)``."""
+        if rows.empty:
+            return np.zeros(0, dtype=np.float32)
+        return probabilities(self.head, self._features(rows), threads=self.workspace.threads)
+
+    def save(self, folder: Path) -> None:
+        """Write the trees and the recipe; the encoder is frozen and stays where it is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.head.save_model(str(folder / TREES))
+        text = json.dumps({"recipe": self.recipe.model_dump(mode="json")})
+        (folder / DETAILS).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, workspace: Workspace) -> "CategoryTreeLearner":
+        """The base learner that `save` wrote; its tree is that of the workspace's corpus, the run's."""
+        import lightgbm as lgb
+
+        values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
+        recipe = CategoryTreeRecipe.model_validate(values["recipe"])
+        return cls(recipe, workspace, lgb.Booster(model_file=str(folder / TREES)))
+
+    def details(self) -> dict[str, Any]:
+        """Which weights the embeddings came from."""
+        weights = self._embedder().resolved()
+        return {"device": "cpu", "weights": weights.name, "source": weights.source, "digest": weights.digest}
+
+    def _embedder(self) -> Embedder:
+        return shared_embedder(self.recipe.weights, self.recipe.encoder, self.workspace.cache, self.workspace.threads)
+
+    def _features(self, rows: pd.DataFrame) -> np.ndarray:
+        """Tree features in each space; with `candidates`, how they stand among those of the query's other targets."""
+        corpus = self.workspace.corpus
+        pairs = with_candidates(rows[PAIR], corpus) if self.recipe.candidates else rows[PAIR].drop_duplicates()
+        nodes = corpus.tree.places(pairs["target"])
+        queries = query_text(pairs, self.recipe.text.view).tolist()
+        spaces = [shared_tree(corpus, self._embedder(), self.recipe, space) for space in self.recipe.spaces]
+        tables = [space.table(pairs["language"].tolist(), queries, nodes.tolist()) for space in spaces]
+        if self.recipe.candidates:
+            codes = query_codes(pairs)
+            tables += [standing_among(table[:, COMPARED], codes) for table in tables]
+            tables.append(relations(nodes, codes, corpus.tree))
+        return np.hstack(tables)[places_in(pairs, rows)]
+
+
+@lru_cache(maxsize=4)
+def shared_tree(corpus: Corpus, embedder: Embedder, recipe: CategoryTreeRecipe, space: str) -> TreeFeatures:
+    """The tree features of a corpus, for all folds of a process."""
+    return TreeFeatures(corpus, embedder, recipe.text.view, space=space)

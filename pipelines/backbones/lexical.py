@@ -1,0 +1,183 @@
+"""The lexical base learner: overlap features and character n-gram TF-IDF of the query, and of its translation."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from competition.categories import leaf, levels
+from competition.tasks import Task
+from pipelines.backbones.boosting import Boosting, probabilities
+from pipelines.backbones.pair_features import PairFeatures
+from pipelines.backbones.protocol import DETAILS, Corpus, Workspace
+from pipelines.config import LexicalRecipe, NgramSection, View
+from pipelines.text import query_text
+
+TREES, LINEAR = "head.txt", "head.npz"
+LINEAR_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A logistic head: weights of the scaled dense features, then of the hashed n-grams of query and target."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    bias: float
+
+    def predict(self, dense: np.ndarray, ngrams: sparse.csr_matrix) -> np.ndarray:
+        """Probability of label 1, float32 ``(n_rows,)``."""
+        n_dense = dense.shape[1]
+        logits = (dense - self.mean) / self.scale @ self.weights[:n_dense] + ngrams @ self.weights[n_dense:]
+        return (1 / (1 + np.exp(-(logits + self.bias)))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Lexical:
+    """Overlap features and n-grams under a linear or LightGBM head.
+
+    The features look at three texts of a category path (path, last two levels, leaf) and at the title as it is.
+    """
+
+    recipe: LexicalRecipe
+    workspace: Workspace
+    head: Any = None
+
+    def fit(self, train: pd.DataFrame, task: Task) -> Self:
+        """A fitted lexical base learner."""
+        labels = train["label"].to_numpy(dtype=np.int8)
+        dense = self._dense(train, task)
+        settings = self.recipe.head
+        if settings.kind == "linear":
+            return replace(self, head=self._fit_linear(dense, self._ngrams(train), labels))
+        boosting = Boosting(
+            rounds=settings.rounds,
+            leaves=settings.leaves,
+            learning_rate=settings.learning_rate,
+            min_rows_per_leaf=settings.min_rows_per_leaf,
+            seed=self.workspace.seed,
+            threads=self.workspace.threads,
+        )
+        return replace(self, head=boosting.fit(dense, labels))
+
+    def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
+        """Probability of label 1, float32 ``(n_rows,)``."""
+        dense = self._dense(rows, task)
+        if isinstance(self.head, Linear):
+            return self.head.predict(dense, self._ngrams(rows))
+        return probabilities(self.head, dense, threads=self.workspace.threads)
+
+    def save(self, folder: Path) -> None:
+        """Write the head (LightGBM's text or plain arrays) and the recipe."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.head, Linear):
+            np.savez(folder / LINEAR, **vars(self.head))
+        else:
+            self.head.save_model(str(folder / TREES))
+        values = {"recipe": self.recipe.model_dump(mode="json")}
+        (folder / DETAILS).write_text(json.dumps(values), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, workspace: Workspace) -> "Lexical":
+        """The base learner that `save` wrote; words are weighed by the workspace's corpus, that of the same run."""
+        values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
+        recipe = LexicalRecipe.model_validate(values["recipe"])
+        if (folder / LINEAR).is_file():
+            with np.load(folder / LINEAR, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            return cls(recipe, workspace, Linear(**{**arrays, "bias": float(arrays["bias"])}))
+        import lightgbm as lgb
+
+        return cls(recipe, workspace, lgb.Booster(model_file=str(folder / TREES)))
+
+    def details(self) -> dict[str, Any]:
+        """The head's kind."""
+        return {"device": "cpu", "head": self.recipe.head.kind}
+
+    def _views(self) -> tuple[View, ...]:
+        return ("original", "english") if self.recipe.text.view == "both" else (self.recipe.text.view,)
+
+    def _dense(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
+        """Overlap features and TF-IDF cosines, for each view of the query and each text of the target."""
+        features = shared_features(self.workspace.corpus)
+        tfidf = shared_tfidf(self.workspace.corpus, self.recipe.ngrams)
+        blocks = []
+        for view in self._views():
+            queries = query_text(rows, view).tolist()
+            for texts in target_texts(rows["target"].tolist(), task):
+                blocks.append(features.table(queries, texts))
+                blocks.append(tfidf.cosine(queries, texts)[:, None])
+        return np.hstack(blocks)
+
+    def _ngrams(self, rows: pd.DataFrame) -> sparse.csr_matrix:
+        tfidf = shared_tfidf(self.workspace.corpus, self.recipe.ngrams)
+        sides = [tfidf.transform(query_text(rows, view).tolist()) for view in self._views()]
+        return sparse.hstack([*sides, tfidf.transform(rows["target"].tolist())], format="csr")
+
+    def _fit_linear(self, dense: np.ndarray, ngrams: sparse.csr_matrix, labels: np.ndarray) -> Linear:
+        from sklearn.linear_model import LogisticRegression
+
+        mean, scale = dense.mean(axis=0), dense.std(axis=0) + 1e-6
+        features = sparse.hstack([sparse.csr_matrix((dense - mean) / scale), ngrams], format="csr")
+        model = LogisticRegression(C=self.recipe.head.c, solver="liblinear", tol=LINEAR_TOLERANCE,
+                                   random_state=self.workspace.seed)  # fmt: skip
+        model.fit(features, labels)
+        return Linear(mean, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+
+
+def target_texts(targets: list[str], task: Task) -> list[list[str]]:
+    """The texts of the targets that are looked at: path, last two levels and leaf of categories, else the title."""
+    if not task.target_is_category:
+        return [targets]
+    return [targets, [" ".join(levels(path)[-2:]) for path in targets], [leaf(path) for path in targets]]
+
+
+class Tfidf:
+    """TF-IDF of character n-grams inside word boundaries, hashed: no vocabulary to keep or to leak."""
+
+    def __init__(self, targets: tuple[str, ...], ngrams: NgramSection) -> None:
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        self.vectoriser = HashingVectorizer(
+            analyzer="char_wb",
+            ngram_range=(ngrams.shortest, ngrams.longest),
+            n_features=ngrams.max_features,
+            norm=None,
+            alternate_sign=False,
+            dtype=np.float32,
+        )
+        counts = np.bincount(self.vectoriser.transform(targets).indices, minlength=ngrams.max_features)
+        self.weights = (np.log((1 + len(targets)) / (1 + counts)) + 1).astype(np.float32)
+
+    def transform(self, texts: list[str]) -> sparse.csr_matrix:
+        """Unit TF-IDF rows, ``(n_texts, max_features)``; sublinear counts."""
+        from sklearn.preprocessing import normalize
+
+        matrix = self.vectoriser.transform(texts)
+        matrix.data = (1 + np.log(matrix.data)) * self.weights[matrix.indices]
+        return normalize(matrix, copy=False)
+
+    def cosine(self, queries: list[str], targets: list[str]) -> np.ndarray:
+        """Cosine of every pair, float32 ``(n_pairs,)``; distinct texts are vectorised once."""
+        q_codes, q_texts = pd.factorize(np.array(queries, dtype=object))
+        t_codes, t_texts = pd.factorize(np.array(targets, dtype=object))
+        q, t = self.transform(list(q_texts)), self.transform(list(t_texts))
+        return np.asarray(q[q_codes].multiply(t[t_codes]).sum(axis=1), dtype=np.float32).ravel()
+
+
+@lru_cache(maxsize=8)
+def shared_tfidf(corpus: Corpus, ngrams: NgramSection) -> Tfidf:
+    """One `Tfidf` for all folds and base learners of a process."""
+    return Tfidf(corpus.targets, ngrams)
+
+
+@lru_cache(maxsize=4)
+def shared_features(corpus: Corpus) -> PairFeatures:
+    """One `PairFeatures` for all folds and base learners of a process: pairs are computed once."""
+    return PairFeatures(corpus.targets)

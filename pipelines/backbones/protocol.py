@@ -1,0 +1,100 @@
+"""What every backbone is: fitted on rows, gives one probability per row, survives save and load."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+
+from competition.categories import CategoryTree
+from competition.tasks import Task
+
+DETAILS = "backbone.json"
+PAIR = ["language", "query", "query_en", "target"]
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """The texts of train, dev and test of one task, without labels and without splits.
+
+    What a base learner learns from it (the category tree, hubs of the embedding space, weights of words) is the
+    same in every fold and leaks no label, so it is computed once.
+
+    Attributes
+    ----------
+    targets
+        Every distinct target, sorted.
+    pairs
+        Every distinct ``language, query, query_en, target``, sorted: which targets are the candidates of a query.
+    """
+
+    targets: tuple[str, ...]
+    pairs: pd.DataFrame
+
+    @classmethod
+    def of(cls, frames: Iterable[pd.DataFrame]) -> "Corpus":
+        """The corpus of several frames of rows; a label in them is not looked at."""
+        pairs = pd.concat([frame[PAIR] for frame in frames]).drop_duplicates()
+        pairs = pairs.sort_values(PAIR, kind="stable", ignore_index=True)
+        return cls(tuple(sorted(pairs["target"].unique())), pairs)
+
+    @cached_property
+    def queries(self) -> pd.DataFrame:
+        """Every distinct ``language, query, query_en``, sorted."""
+        return self.pairs.drop(columns="target").drop_duplicates(ignore_index=True)
+
+    @cached_property
+    def tree(self) -> CategoryTree:
+        """The tree that the targets span, if they are category paths."""
+        return CategoryTree.of(self.targets)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a backbone may use besides its recipe and rows.
+
+    Attributes
+    ----------
+    cache
+        Folder of the embedding cache, shared by all base learners, folds and runs.
+    scratch
+        This job's own folder, for checkpoints; gone once the part is finished.
+    corpus
+        The texts of all splits, without labels.
+    seed
+        The job's seed.
+    threads
+        CPU threads the job may use.
+    """
+
+    cache: Path
+    scratch: Path
+    corpus: Corpus
+    seed: int
+    threads: int
+
+
+class Backbone(Protocol):
+    """One base learner's model.
+
+    `fit` never receives the rows of the held-out fold: it can only leak what it is given.
+    """
+
+    def fit(self, train: pd.DataFrame, task: Task) -> Self:
+        """A fitted backbone (a new value). `train` has `id, language, query, query_en, target, label`."""
+        ...
+
+    def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
+        """Probability of label 1, float32 ``(n_rows,)``, the same for a row alone and among others."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the weights below `folder`; no pickle."""
+        ...
+
+    def details(self) -> dict[str, Any]:
+        """Where weights came from, parameter counts: what the manifest should remember."""
+        ...

@@ -1,0 +1,394 @@
+"""The command line: a command parses its options, calls one stage, prints one table.
+
+Nothing heavy is imported until a command works: ``--help`` answers at once.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipelines.run_folder import RunFolder, RunSettings
+
+DEFAULT_RECIPES = "lexical,lexical-linear,e5-bi,e5-tree"
+EXIT_FAILED = 1
+
+Command = Callable[..., Any]
+
+
+class Commands(click.Group):
+    """The group; turns what a user can cause into a message and its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from competition.errors import CompetitionError
+
+        try:
+            return super().invoke(ctx)
+        except CompetitionError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except OSError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(EXIT_FAILED)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of the work, not of the alphabet
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--quiet", is_flag=True, help="Say only what went wrong.")
+@click.option("--verbose", is_flag=True, help="Say more.")
+@click.version_option(package_name="relstack")
+def main(quiet: bool, verbose: bool) -> None:
+    """From a search-relevance competition's raw files to a validated submission made by an ensemble.
+
+    Data goes to stdout, narration to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 validation failed.
+    """
+    from pipelines.output import narrate
+
+    narrate(quiet=quiet, verbose=verbose)
+
+
+def run_option(command: Command) -> Command:
+    """--run DIR."""
+    return click.option("--run", "run_dir", required=True, type=click.Path(path_type=Path), help="The run folder.")(
+        command
+    )
+
+
+def format_option(command: Command) -> Command:
+    """--format table|json|csv."""
+    choice = click.Choice(["table", "json", "csv"])
+    return click.option("--format", "output", type=choice, default="table", show_default=True)(command)
+
+
+def task_option(command: Command) -> Command:
+    """--task QC|QI, all tasks of the run if it is left out."""
+    return click.option("--task", help="One task; all tasks of the run if left out.")(command)
+
+
+def set_option(command: Command) -> Command:
+    """--set key=value, several times."""
+    words = "Override a recipe key: key=value, or MODEL:key=value for one base learner. Repeatable."
+    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=words)(command)
+
+
+def learners_option(command: Command) -> Command:
+    """--models a,b,c."""
+    return click.option("--models", help="Base learners to combine, comma-separated; all finished ones if left out.")(
+        command
+    )
+
+
+def settings_options(command: Command) -> Command:
+    """The options that make a run: all of `RunSettings`."""
+    options = [
+        click.option(
+            "--data", required=True, type=click.Path(path_type=Path), help="Folder with the competition's files."
+        ),
+        click.option("--tasks", default="QC,QI", show_default=True, help="Tasks, comma-separated."),
+        click.option("--folds", default=5, show_default=True, help="Number of folds (3 or more)."),
+        click.option(
+            "--plan",
+            default="auto",
+            show_default=True,
+            help="Fold plan: auto, category-group, query-group, or per task as QC=query-group,QI=query-group.",
+        ),
+        click.option("--depth", default=3, show_default=True, help="Category levels that make a group."),
+        click.option("--seed", default=0, show_default=True),
+        click.option("--cleaning", default="winner", show_default=True, help="Cleaning preset: none or winner."),
+        click.option(
+            "--translations",
+            type=click.Path(path_type=Path),
+            help="CSV language,origin_query,translated_query with English translations.",
+        ),
+        click.option("--limit", type=int, help="Use about this many training rows per task (whole queries)."),
+        run_option,
+    ]
+    decorated: Any = command
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--train-rows", default=6000, show_default=True)
+@click.option("--dev-rows", default=1500, show_default=True)
+@click.option("--test-rows", default=1500, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--tasks", default="QC,QI", show_default=True)
+@click.option("--answers", type=click.Path(path_type=Path), help="Write the hidden test labels to this CSV file.")
+@format_option
+def sample(
+    folder: Path,
+    train_rows: int,
+    dev_rows: int,
+    test_rows: int,
+    seed: int,
+    tasks: str,
+    answers: Path | None,
+    output: Any,
+) -> None:
+    """Write a made-up multilingual competition with a known signal to FOLDER."""
+    import pandas as pd
+
+    from competition.sample import write_sample
+    from pipelines.output import print_table
+
+    summary = write_sample(
+        folder,
+        n_train=train_rows,
+        n_dev=dev_rows,
+        n_test=test_rows,
+        seed=seed,
+        tasks=_names(tasks),
+        answers=answers,
+    )
+    print_table(pd.DataFrame([{**vars(file), "path": str(file.path)} for file in summary.files]), output)
+
+
+@main.command()
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with the competition's files.")
+@click.option("--tasks", default="QC,QI", show_default=True)
+@format_option
+def check(data: Path, tasks: str, output: Any) -> None:
+    """Read a competition's files; report faults, duplicates, label conflicts and what dev and test share with train."""
+    from pipelines.audit import audit
+    from pipelines.output import print_table
+
+    for title, table in audit(data, _names(tasks)).items():
+        print_table(table, output, title=title)
+
+
+@main.command()
+@settings_options
+@format_option
+def split(run_dir: Path, output: Any, **options: Any) -> None:
+    """Make a run folder: read, clean and translate the rows, and deal the folds, once."""
+    from pipelines import prepare
+    from pipelines.audit import fold_tables
+    from pipelines.output import print_table
+    from pipelines.timing import timed
+
+    run = _folder(run_dir)
+    with timed(run, "prepare"):
+        prepare.prepare(run, _settings(**options, recipes="", overrides=()))
+    with timed(run, "split"):
+        prepare.split(run)
+    for title, table in fold_tables(run).items():
+        print_table(table, output, title=title)
+
+
+@main.command()
+@run_option
+@click.option("--task", required=True, help="QC or QI.")
+@click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
+@click.option("--fold", type=int, help="The held-out fold; all folds if left out.")
+@set_option
+def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tuple[str, ...]) -> None:
+    """Fit one base learner without one fold; score that fold, dev and test: one part."""
+    from oof.store import PartKey
+    from pipelines.config import learner_name
+    from pipelines.timing import timed
+    from pipelines.train import train as make_part
+
+    run = _folder(run_dir)
+    run.add_recipes([model], overrides)
+    folds = range(run.folds(task).plan.n_splits) if fold is None else [fold]
+    for k in folds:
+        key = PartKey(task, learner_name(model), k)
+        with timed(run, f"train {key}"):
+            print(make_part(run, key))
+
+
+@main.command()
+@run_option
+@task_option
+@learners_option
+def stack(run_dir: Path, task: str | None, models: str | None) -> None:
+    """Combine the base learners with the LightGBM stacker."""
+    _combine(run_dir, task, "stack", models)
+
+
+@main.command()
+@run_option
+@task_option
+@learners_option
+def blend(run_dir: Path, task: str | None, models: str | None) -> None:
+    """Combine the base learners with the Optuna-tuned blend."""
+    _combine(run_dir, task, "blend", models)
+
+
+@main.command()
+@run_option
+@click.option("--ensemble", default="best", show_default=True, help="An ensemble or base learner, or best.")
+@click.option("--split", type=click.Choice(["dev", "test"]), help="What to submit; test, or dev without a test.")
+@click.option("--name", default="final", show_default=True, help="Name of the submission.")
+def submit(run_dir: Path, ensemble: str, split: str | None, name: str) -> None:
+    """Cut the scores at the threshold and write a validated submission."""
+    _submit(_folder(run_dir), ensemble, split, name)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@run_option
+@click.option("--split", type=click.Choice(["dev", "test"]), help="The rows it is for; test, or dev without a test.")
+def validate(path: Path, run_dir: Path, split: str | None) -> None:
+    """Check a submission (folder, zip, .txt or .csv) against the rows of a run: every id once, fields equal, 0/1."""
+    from submissions.validate import validate_files
+
+    run = _folder(run_dir)
+    expected, tasks = _expected(run, split)
+    print(validate_files(path, expected, tasks))
+
+
+@main.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@run_option
+@click.option("--split", type=click.Choice(["dev", "test"]), help="The rows they are for.")
+@task_option
+@format_option
+def compare(first: Path, second: Path, run_dir: Path, split: str | None, task: str | None, output: Any) -> None:
+    """Where two submissions differ, in total and per language."""
+    import pandas as pd
+
+    from pipelines.output import print_table
+    from submissions.compare import compare as compare_predictions
+    from submissions.compare import read_predictions
+
+    expected, tasks = _expected(_folder(run_dir), split)
+    tables = []
+    for each in tasks:
+        if task in (None, each.name):
+            a, b = (read_predictions(path, each) for path in (first, second))
+            table = compare_predictions(a, b, expected[each.name])
+            tables.append(table.assign(task=each.name))
+    print_table(pd.concat(tables, ignore_index=True), output)
+
+
+@main.command()
+@run_option
+@click.option("--by", type=click.Choice(["model", "language"]), default="model", show_default=True)
+@task_option
+@format_option
+def leaderboard(run_dir: Path, by: str, task: str | None, output: Any) -> None:
+    """Every base learner and ensemble with its cross-fitted F1; --by language: F1 on the labelled dev file."""
+    from pipelines.ensembling import dev_table
+    from pipelines.ensembling import leaderboard as make_board
+    from pipelines.output import print_table
+
+    run = _folder(run_dir)
+    if by == "language":
+        for each in run.tasks():
+            if task in (None, each.name):
+                print_table(dev_table(run, each.name), output, title=f"{each.name}: F1 on dev")
+        return
+    board = make_board(run)
+    if output == "json":
+        print(board.to_json())
+        return
+    frame = board.to_frame()
+    print_table(frame[frame["task"] == task] if task else frame, output)
+
+
+@main.command()
+@run_option
+@format_option
+@click.option("--timings", is_flag=True, help="Seconds and peak memory of every stage instead.")
+def status(run_dir: Path, output: Any, timings: bool) -> None:
+    """Which parts of a run are there, and what remains to be done."""
+    from pipelines.output import print_table
+    from pipelines.timing import timing_table
+    from pipelines.train import job_table
+
+    run = _folder(run_dir)
+    print_table(timing_table(run) if timings else job_table(run), output)
+
+
+@main.command()
+@settings_options
+@click.option("--recipes", default=DEFAULT_RECIPES, show_default=True, help="Base learners: names or .toml files.")
+@set_option
+@click.option("--dry-run", is_flag=True, help="List the jobs that are done and to do; read and write nothing else.")
+@format_option
+def run(run_dir: Path, dry_run: bool, output: Any, **options: Any) -> None:
+    """Do everything: read, clean, split, train every base learner, stack, blend, submit, leaderboard."""
+    from pipelines.engine import planned, run_all
+    from pipelines.output import print_table
+
+    folder, settings = _folder(run_dir), _settings(**options)
+    if dry_run:
+        print_table(planned(folder, settings), output)
+        return
+    board = run_all(folder, settings)
+    if output == "json":
+        print(board.to_json())
+    else:
+        print_table(board.to_frame(), output)
+    _submit(folder, "best", None, "final")
+
+
+def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str) -> None:
+    from pipelines.ensembling import submit as make_submission
+    from pipelines.timing import timed
+
+    with timed(run, "submit"):
+        files = make_submission(run, choice=ensemble, split=split, name=name)
+    click.echo(f"validation {files.validation}", err=True)
+    paths = [*files.texts.values(), *files.csvs.values(), files.zip]
+    click.echo("\n".join(str(path) for path in paths), err=True)
+
+
+def _combine(run_dir: Path, task: str | None, name: str, models: str | None) -> None:
+    from pipelines.ensembling import ensemble
+    from pipelines.timing import timed
+
+    run = _folder(run_dir)
+    for each in [task] if task else [t.name for t in run.tasks()]:
+        with timed(run, f"{name} {each}"):
+            print(ensemble(run, each, name, _names(models) if models else None))
+
+
+def _expected(run: "RunFolder", split: str | None) -> tuple[dict[str, Any], list[Any]]:
+    """Rows by task name of the split that a submission is for, and the tasks that have it."""
+    expected, tasks = {}, []
+    for task in run.tasks():
+        there = [name for name in ([split] if split else ["test", "dev"]) if name in run.splits(task.name)]
+        if there:
+            expected[task.name] = run.rows(task.name)[there[0]]
+            tasks.append(task)
+    return expected, tasks
+
+
+def _folder(root: Path) -> "RunFolder":
+    from pipelines.run_folder import RunFolder
+
+    return RunFolder(root)
+
+
+def _settings(**options: Any) -> "RunSettings":
+    from pydantic import ValidationError
+
+    from competition.errors import CompetitionError, Fault
+    from pipelines.run_folder import RunSettings
+
+    texts = {key: str(value.resolve()) for key, value in options.items() if isinstance(value, Path)}
+    lists = {key: _names(options[key]) for key in ("tasks", "recipes")}
+    try:
+        return RunSettings.model_validate({**options, **texts, **lists})
+    except ValidationError as error:
+        faults = [Fault(f"--{'.'.join(map(str, e['loc']))}", f"{e['msg']}, not {e['input']!r}") for e in error.errors()]
+        raise CompetitionError("these options cannot be", faults=faults) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

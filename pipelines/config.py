@@ -1,0 +1,301 @@
+"""Recipes: one TOML file per base learner, complete; unknown keys are refused with file and key named."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from competition.errors import CompetitionError, Fault
+
+RECIPES = Path(__file__).parent / "recipes"
+
+View = Literal["original", "english", "both"]
+Head = Literal["logistic", "lightgbm", "mlp"]
+
+
+class Section(BaseModel):
+    """A table of a recipe; refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TextSection(Section):
+    """How a row becomes model input.
+
+    `view` is ``original`` (the query as written), ``english`` (its translation, the query itself where there is
+    none) or ``both`` (``query - translation``, as the CIKM 2025 AnalytiCup winner joined them).
+    """
+
+    view: View = "both"
+
+
+class WeightsSection(Section):
+    """Where pretrained weights come from: a hub name or a local folder, see `pipelines.weights`."""
+
+    name: str
+    source: Literal["auto", "folder", "hub", "package"] = "auto"
+    revision: str | None = None
+
+
+class LexicalHead(Section):
+    """What turns lexical features into a score."""
+
+    kind: Literal["linear", "lightgbm"] = "lightgbm"
+    c: float = Field(1.0, gt=0)
+    rounds: int = Field(300, ge=1)
+    leaves: int = Field(31, ge=2)
+    learning_rate: float = Field(0.05, gt=0)
+    min_rows_per_leaf: int = Field(40, ge=1)
+
+
+class NgramSection(Section):
+    """Character n-grams inside word boundaries, TF-IDF weighted."""
+
+    shortest: int = Field(2, ge=1)
+    longest: int = Field(4, ge=1)
+    max_features: int = Field(200_000, ge=100)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "NgramSection":
+        if self.shortest > self.longest:
+            raise ValueError(f"shortest ({self.shortest}) must not exceed longest ({self.longest})")
+        return self
+
+
+class LexicalRecipe(Section):
+    """Character n-gram TF-IDF and overlap features of the query and of its translation."""
+
+    kind: Literal["lexical"]
+    description: str = ""
+    text: TextSection = TextSection()
+    ngrams: NgramSection = NgramSection()
+    head: LexicalHead = LexicalHead()
+
+
+class EncoderSection(Section):
+    """How texts are embedded; the prefixes are those the e5 models were trained with (Wang et al. 2024)."""
+
+    query_prefix: str = "query: "
+    target_prefix: str = "passage: "
+    max_length: int = Field(128, ge=8, le=8192)
+    tokens_per_batch: int = Field(4096, ge=64)
+
+
+class BiEncoderHead(Section):
+    """Heads on the pair features; the score is the mean of their probabilities.
+
+    `rounds`, `leaves`, `learning_rate` and `min_rows_per_leaf` are those of the LightGBM head, the rest those of
+    the two networks (``logistic`` has no hidden layer).
+    """
+
+    kinds: tuple[Head, ...] = Field(("logistic", "mlp"), min_length=1)
+    hidden: int = Field(256, ge=1)
+    epochs: int = Field(10, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    network_learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    rounds: int = Field(250, ge=1)
+    leaves: int = Field(31, ge=2)
+    learning_rate: float = Field(0.06, gt=0)
+    min_rows_per_leaf: int = Field(60, ge=1)
+
+
+class BiEncoderRecipe(Section):
+    """Frozen sentence-transformers embeddings of query and target, heads on [u, v, |u-v|, u*v, cosine]."""
+
+    kind: Literal["bi_encoder"]
+    description: str = ""
+    weights: WeightsSection
+    text: TextSection = TextSection()
+    encoder: EncoderSection = EncoderSection()
+    head: BiEncoderHead = BiEncoderHead()
+
+
+class TreeHead(Section):
+    """The LightGBM head on tree features."""
+
+    rounds: int = Field(300, ge=1)
+    leaves: int = Field(15, ge=2)
+    learning_rate: float = Field(0.05, gt=0)
+    min_rows_per_leaf: int = Field(60, ge=1)
+
+
+class CategoryTreeRecipe(Section):
+    """Frozen embeddings compared with every node of the category tree; for targets that are category paths.
+
+    With `candidates` a row is also compared with the other targets that its query stands with in the competition's
+    files (no labels are looked at).
+    """
+
+    kind: Literal["category_tree"]
+    description: str = ""
+    weights: WeightsSection
+    text: TextSection = TextSection(view="english")
+    encoder: EncoderSection = EncoderSection()
+    spaces: tuple[Literal["raw", "centred"], ...] = Field(("raw", "centred"), min_length=1)
+    candidates: bool = True
+    head: TreeHead = TreeHead()
+
+
+class LoraSection(Section):
+    """Low-rank adapters (Hu et al. 2021) instead of full fine-tuning."""
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.01, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class TrainingSection(Section):
+    """How a cross-encoder is trained, in the words of the transformers Trainer."""
+
+    epochs: float = Field(2.0, gt=0)
+    learning_rate: float = Field(2e-5, gt=0)
+    batch_size: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1)
+    warmup: float = Field(0.06, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    max_rows: int | None = Field(None, ge=2)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+    lora: LoraSection | None = None
+
+
+class CrossEncoderRecipe(Section):
+    """Sequence-pair classification of (query, target) with the transformers Trainer.
+
+    `pooling` is ``mean`` (mean of the last hidden states, then one linear layer) or ``model`` (the head of the
+    model's own sequence-classification class: first token for encoders, last non-padding token for decoders).
+    """
+
+    kind: Literal["cross_encoder"]
+    description: str = ""
+    weights: WeightsSection
+    text: TextSection = TextSection()
+    pooling: Literal["mean", "model"] = "mean"
+    query_prefix: str = ""
+    target_prefix: str = ""
+    max_length: int = Field(96, ge=8, le=8192)
+    training: TrainingSection = TrainingSection()
+
+
+Recipe = Annotated[
+    LexicalRecipe | BiEncoderRecipe | CategoryTreeRecipe | CrossEncoderRecipe, Field(discriminator="kind")
+]
+_ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with relstack, sorted."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def recipe_path(name: str) -> Path:
+    """The file of the recipe `name`: a built-in name, or the path of a TOML file.
+
+    Raises
+    ------
+    CompetitionError
+        There is no such recipe.
+    """
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    if not path.is_file():
+        raise CompetitionError(
+            f"no recipe is called {name!r}",
+            advice=f"name one of {', '.join(recipe_names())}, or the path of a .toml file",
+        )
+    return path
+
+
+def learner_name(name: str) -> str:
+    """The base learner's name: the recipe's own, or the stem of its file.
+
+    Examples
+    --------
+    >>> learner_name("mine/e5-tuned.toml")
+    'e5-tuned'
+    """
+    return Path(name).stem if name.endswith(".toml") else name
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe `name` with `overrides` (``key=value``, or ``learner:key=value`` for one base learner) applied.
+
+    Raises
+    ------
+    CompetitionError
+        No such recipe, not TOML, unknown keys or values out of range: all of them, with file and key.
+    """
+    path = recipe_path(name)
+    values = read_toml(path)
+    for override in overrides:
+        learner, key, value = parse_override(override)
+        if learner in (None, learner_name(name)):
+            _set(values, key.split("."), value)
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        faults = [_fault(path.name, item) for item in error.errors()]
+        raise CompetitionError(f"recipe {name!r} is not usable", faults=faults, advice="mend the keys named") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file; a CompetitionError with its name and line if it is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CompetitionError(
+            f"{path.name} is not a readable TOML file", faults=[Fault(path.name, str(error))]
+        ) from error
+
+
+def parse_override(text: str) -> tuple[str | None, str, Any]:
+    """Learner (or None), dotted key and value of ``[learner:]key=value``; the value is TOML, else text.
+
+    Examples
+    --------
+    >>> parse_override("head.c=0.5")
+    (None, 'head.c', 0.5)
+    >>> parse_override("e5-bi:text.view=english")
+    ('e5-bi', 'text.view', 'english')
+    """
+    left, equals, right = text.partition("=")
+    learner, colon, key = left.rpartition(":")
+    if not equals or not key.strip():
+        raise CompetitionError(f"--set {text!r} is not key=value", advice="write for example --set head.c=0.5")
+    try:
+        value = tomllib.loads(f"value = {right}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = right
+    return (learner.strip() if colon else None), key.strip(), value
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain JSON values, every default spelled out: what manifests keep."""
+    values: dict[str, Any] = recipe.model_dump(mode="json")
+    values.pop("description")
+    return values
+
+
+def digest_values(values: Mapping[str, Any]) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of plain values, independent of key order."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise CompetitionError(f"--set {'.'.join(keys)}: {key!r} is not a table of the recipe")
+        values = inner
+    values[keys[-1]] = value
+
+
+def _fault(file: str, item: Any) -> Fault:
+    key = ".".join(str(part) for part in item["loc"][1:]) or "kind"
+    return Fault(f"{file}: {key}", f"{item['msg']} (found {item.get('input')!r})")

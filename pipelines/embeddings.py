@@ -1,0 +1,160 @@
+"""Sentence embeddings: every distinct text once, by length under a token budget, cached on disk for all runs."""
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.config import EncoderSection, WeightsSection
+from pipelines.progress import progress
+from pipelines.weights import Weights, resolve_weights
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EmbeddingCache:
+    """Vectors by text on disk, one folder per model and maximum length; a text once embedded is never again.
+
+    Every write is one ``.npz`` shard (keys: 16-byte BLAKE2 of the text; vectors: float32), put in place by
+    rename, so that several processes may write at the same time and a kill leaves nothing half-written.
+    """
+
+    folder: Path
+
+    def read(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """The vectors that are known, by text."""
+        wanted = {_key(text): text for text in texts}
+        found: dict[str, np.ndarray] = {}
+        for shard in sorted(self.folder.glob("*.npz")):
+            with np.load(shard, allow_pickle=False) as file:
+                keys, vectors = file["keys"], file["vectors"]
+            for i, key in enumerate(keys.tolist()):
+                if key in wanted:
+                    found[wanted[key]] = vectors[i]
+        return found
+
+    def write(self, texts: Sequence[str], vectors: np.ndarray) -> None:
+        """Keep the vectors ``(n_texts, dim)`` of new texts."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = uuid.uuid4().hex
+        temporary = self.folder / f"{name}.tmp"
+        with temporary.open("wb") as file:
+            np.savez(file, keys=np.array([_key(text) for text in texts], dtype="S32"), vectors=vectors)
+        temporary.rename(self.folder / f"{name}.npz")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """A frozen sentence encoder; `embed` gives unit vectors."""
+
+    weights: WeightsSection
+    encoder: EncoderSection
+    cache: Path
+    threads: int
+    _memory: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def queries(self, texts: Iterable[str]) -> np.ndarray:
+        """Unit vectors of queries, float32 ``(n_texts, dim)``."""
+        return self.embed([self.encoder.query_prefix + text for text in texts])
+
+    def targets(self, texts: Iterable[str]) -> np.ndarray:
+        """Unit vectors of targets, float32 ``(n_texts, dim)``."""
+        return self.embed([self.encoder.target_prefix + text for text in texts])
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors of texts as they are (prefix included), float32 ``(n_texts, dim)``."""
+        unknown = list(dict.fromkeys(text for text in texts if text not in self._memory))
+        if unknown:
+            store = EmbeddingCache(self.cache / self._cache_name())
+            self._memory.update(store.read(unknown))
+            unknown = [text for text in unknown if text not in self._memory]
+        if unknown:
+            vectors = encode(self.resolved(), unknown, self.encoder, threads=self.threads)
+            store.write(unknown, vectors)
+            self._memory.update(zip(unknown, vectors, strict=True))
+        return np.stack([self._memory[text] for text in texts]) if len(texts) else np.zeros((0, 0), np.float32)
+
+    def resolved(self) -> Weights:
+        """The weights on this disk."""
+        return resolve_weights(self.weights.name, source=self.weights.source, revision=self.weights.revision)
+
+    def _cache_name(self) -> str:
+        weights = self.resolved()
+        return f"{Path(weights.name).name}-{weights.digest[:16]}-{self.encoder.max_length}"
+
+
+def encode(weights: Weights, texts: Sequence[str], encoder: EncoderSection, *, threads: int) -> np.ndarray:
+    """Unit vectors of distinct texts, float32 ``(n_texts, dim)``, by sentence-transformers.
+
+    Texts are tokenised once, sorted by length and cut into batches of at most `tokens_per_batch` padded tokens, so that
+    hardly a token is padding.
+    """
+    import torch
+
+    model = load_encoder(weights, encoder)
+    torch.set_num_threads(threads)
+    token_ids = model.tokenizer(list(texts), truncation=True, max_length=encoder.max_length)["input_ids"]
+    lengths = np.array([len(ids) for ids in token_ids])
+    vectors: np.ndarray | None = None
+    with (
+        progress(f"embed with {Path(weights.name).name}", total=len(texts)) as advance,
+        torch.inference_mode(),
+    ):
+        for batch in batches_by_length(lengths, tokens_per_batch=encoder.tokens_per_batch):
+            inputs = model.tokenizer.pad({"input_ids": [token_ids[i] for i in batch]}, return_tensors="pt")
+            inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+            embedded = model(inputs)["sentence_embedding"].float()
+            part = torch.nn.functional.normalize(embedded, dim=1).cpu().numpy()
+            if vectors is None:
+                vectors = np.empty((len(texts), part.shape[1]), dtype=np.float32)
+            vectors[batch] = part
+            advance(len(batch))
+    assert vectors is not None, "called with at least one text"
+    return vectors
+
+
+def load_encoder(weights: Weights, encoder: EncoderSection) -> Any:
+    """The sentence-transformers model of the weights: its own modules, or mean pooling over a plain transformer."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+    from transformers import AutoModel
+
+    from pipelines.weights import load_checked
+
+    load_checked(AutoModel, weights)  # refuses weights with missing keys, which the next lines would fill at random
+    if (weights.folder / "modules.json").is_file():
+        model = SentenceTransformer(str(weights.folder), model_kwargs={"dtype": torch.float32})
+    else:
+        transformer = Transformer(str(weights.folder), model_kwargs={"dtype": torch.float32})
+        model = SentenceTransformer(modules=[transformer, Pooling(transformer.get_word_embedding_dimension())])
+    model.max_seq_length = encoder.max_length
+    return model.eval()
+
+
+def batches_by_length(lengths: np.ndarray, *, tokens_per_batch: int) -> list[np.ndarray]:
+    """Row numbers in batches of similar length, each at most `tokens_per_batch` padded tokens (or one row).
+
+    Examples
+    --------
+    >>> [batch.tolist() for batch in batches_by_length(np.array([3, 9, 2, 8]), tokens_per_batch=18)]
+    [[1, 3], [0, 2]]
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches: list[np.ndarray] = []
+    start = 0
+    while start < len(order):
+        size = max(1, tokens_per_batch // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest().encode()

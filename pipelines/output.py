@@ -1,0 +1,56 @@
+"""What commands print: one table on stdout in the format asked for; narration goes to stderr by logging."""
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Format = Literal["table", "json", "csv"]
+WIDE = 200
+
+
+def print_table(frame: "pd.DataFrame", output: Format, *, title: str = "") -> None:
+    """Print `frame` as a table, a JSON list of objects or CSV."""
+    if output == "json":
+        print(frame.to_json(orient="records", force_ascii=False, indent=1, double_precision=15))
+    elif output == "csv":
+        print(frame.to_csv(index=False), end="")
+    else:
+        _print_rich(frame, title)
+
+
+def _print_rich(frame: "pd.DataFrame", title: str) -> None:
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+    for name in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(str(name), justify="right" if numeric else "left", no_wrap=True)
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(_cell, row))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
+    return str(value)
+
+
+def narrate(*, quiet: bool, verbose: bool) -> None:
+    """Send our log to stderr, and keep the libraries' chatter out of it."""
+    level = logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for package in ("competition", "oof", "submissions", "pipelines"):
+        logging.getLogger(package).setLevel(logging.DEBUG if verbose else level)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,0 +1,194 @@
+"""The first stages: read, clean and translate a competition's files into a run folder, and deal the folds."""
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competition.cleaning import clean, duplicate_report, normalise_query
+from competition.errors import CompetitionError, Fault, MismatchError
+from competition.folds import FoldPlan, Folds, load_folds, save_folds
+from competition.plan_choice import choose_plan
+from competition.rows import digest_rows, read_competition
+from competition.tasks import Task, get_task
+from pipelines.run_folder import RunFolder, RunSettings
+
+log = logging.getLogger(__name__)
+
+TRANSLATION_COLUMNS = ("language", "origin_query", "translated_query")
+
+
+def prepare(run: RunFolder, settings: RunSettings) -> None:
+    """Rows and translations in the run folder; done already if they are there from the same files.
+
+    Raises
+    ------
+    CompetitionError
+        The input files have faults (all are named), or the run holds rows of other files.
+    """
+    tasks = [get_task(name) for name in settings.tasks]
+    data = read_competition(Path(settings.data), tasks)
+    translations = read_translations(Path(settings.translations)) if settings.translations else None
+    cleaned = {name: clean_splits(splits, get_task(name), settings) for name, splits in data.items()}
+    for name, splits in cleaned.items():
+        _refuse_other_rows(run, name, splits)
+    present = settings.model_copy(update={"tasks": tuple(cleaned)})
+    run.write_settings(present)
+    for name, splits in cleaned.items():
+        for split, rows in splits.items():
+            _write_once(rows, run.rows_file(name, split))
+        _tell(name, splits)
+    if translations is not None:
+        _write_translations(translations, run)
+
+
+def clean_splits(splits: dict[str, pd.DataFrame], task: Task, settings: RunSettings) -> dict[str, pd.DataFrame]:
+    """Cleaned rows; train limited to about `settings.limit` rows, dev and test always whole."""
+    cleaned = {split: clean(rows, settings.cleaning, task, may_drop=split == "train") for split, rows in splits.items()}
+    if settings.limit is not None:
+        cleaned["train"] = limit_rows(cleaned["train"], settings.limit, seed=settings.seed)
+    return cleaned
+
+
+def limit_rows(rows: pd.DataFrame, limit: int, *, seed: int) -> pd.DataFrame:
+    """At most `limit` rows, whole queries at random, in the rows' own order."""
+    if len(rows) <= limit:
+        return rows
+    codes, queries = pd.factorize(rows["query"])
+    order = np.random.default_rng(seed).permutation(len(queries))
+    sizes = np.bincount(codes)[order]
+    chosen = order[np.cumsum(sizes) <= limit]
+    return rows[np.isin(codes, chosen)].reset_index(drop=True)
+
+
+def split(run: RunFolder) -> dict[str, Folds]:
+    """Task name -> its folds, dealt now or earlier; folds are never dealt twice."""
+    settings = run.settings()
+    folds: dict[str, Folds] = {}
+    for task in run.tasks():
+        rows = run.rows(task.name)
+        saved = sorted(run.folds_folder(task.name).glob("*.json"))
+        if saved:
+            folds[task.name] = load_folds(run.folds_folder(task.name), saved[0].stem)
+            folds[task.name].align(rows["train"])
+            continue
+        kind = plan_kind(settings, task, rows)
+        plan = FoldPlan(kind=kind, n_splits=settings.folds, seed=settings.seed, depth=settings.depth)
+        train = rows["train"]
+        folds[task.name] = save_folds(
+            run.folds_folder(task.name),
+            kind,
+            rows=train,
+            folds=plan.assign(train, task),
+            plan=plan,
+            task=task,
+            rows_digest=digest_rows(train),
+        )
+    return folds
+
+
+def plan_kind(settings: RunSettings, task: Task, rows: dict[str, pd.DataFrame]) -> str:
+    """The plan asked for: ``auto``, one kind for all tasks, or ``QC=query-group,QI=...`` for some of them."""
+    by_task = dict(pair.split("=", 1) for pair in settings.plan.split(",") if "=" in pair)
+    asked = by_task.get(task.name, "auto" if by_task else settings.plan)
+    if asked == "category-group" and not task.target_is_category and not by_task:
+        log.info("%s: its target is no category, so %s is used", task.name, task.default_plan)
+        return task.default_plan
+    if asked != "auto":
+        return asked
+    kind, reason = choose_plan(rows, task)
+    log.info("%s: fold plan %s (%s)", task.name, kind, reason)
+    return kind
+
+
+def read_translations(path: Path) -> pd.DataFrame:
+    """A table of English translations: language, query (normalised), query_en; the first of several counts.
+
+    Raises
+    ------
+    CompetitionError
+        It is not there, not UTF-8, or has not the columns language, origin_query, translated_query; every
+        faulty line is named.
+    """
+    faults: list[Fault] = []
+    kept: dict[tuple[str, str], str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in TRANSLATION_COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                faults.append(Fault(f"{path.name}:1", f"no column {', '.join(missing)}", ",".join(TRANSLATION_COLUMNS)))
+            for row in reader if not missing else ():
+                language, query, english = (row[name] for name in TRANSLATION_COLUMNS)
+                if language is None or query is None or english is None or None in row:
+                    faults.append(Fault(f"{path.name}:{reader.line_num}", "too few or too many cells", "three cells"))
+                    continue
+                kept.setdefault((language, normalise_query(query)), english.strip())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        faults.append(Fault(path.name, str(error), "a readable UTF-8 CSV file"))
+    if faults:
+        raise CompetitionError("the translations cannot be used", faults=faults)
+    columns = {
+        "language": [language for language, _ in kept],
+        "query": [query for _, query in kept],
+        "query_en": list(kept.values()),
+    }
+    return pd.DataFrame(columns, dtype="str")
+
+
+def _write_translations(translations: pd.DataFrame, run: RunFolder) -> None:
+    queries = {
+        (language, normalise_query(query))
+        for task in run.tasks()
+        for name in run.splits(task.name)
+        for language, query in pd.read_parquet(run.rows_file(task.name, name), columns=["language", "query"])
+        .drop_duplicates()
+        .itertuples(index=False)
+    }
+    pairs = zip(translations["language"], translations["query"], strict=True)
+    wanted = translations[[pair in queries for pair in pairs]].reset_index(drop=True)
+    foreign = {pair for pair in queries if pair[0] != "en"}
+    found = set(zip(wanted["language"], wanted["query"], strict=True))
+    log.info(
+        "translations: %s of %s distinct non-English queries",
+        f"{len(foreign & found):,}",
+        f"{len(foreign):,}",
+    )
+    if run.translations_file.is_file():
+        if not pd.read_parquet(run.translations_file).equals(wanted):
+            raise MismatchError("this run was made with other translations", advice="use another --run folder")
+        return
+    _write_once(wanted, run.translations_file)
+
+
+def _refuse_other_rows(run: RunFolder, task: str, splits: dict[str, pd.DataFrame]) -> None:
+    had = run.splits(task)
+    faults = [
+        Fault(f"{task}/{split}", "the input file changed since the run was made")
+        for split in had
+        if split in splits and digest_rows(pd.read_parquet(run.rows_file(task, split))) != digest_rows(splits[split])
+    ]
+    if had and set(had) != set(splits):
+        faults.append(Fault(task, f"splits {sorted(splits)}", f"{sorted(had)}, as the run was made"))
+    if faults:
+        raise MismatchError("this run holds other rows", faults=faults, advice="use another --run folder")
+
+
+def _write_once(rows: pd.DataFrame, path: Path) -> None:
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    rows.to_parquet(temporary, index=False)
+    temporary.rename(path)
+
+
+def _tell(task: str, splits: dict[str, pd.DataFrame]) -> None:
+    words = ", ".join(f"{len(rows):,} {split}" for split, rows in splits.items())
+    report = duplicate_report(splits["train"])
+    log.info(
+        "%s: %s rows; train repeats %s pairs, %s with conflicting labels",
+        task, words, f"{report.n_repeats:,}", f"{report.n_conflicting_pairs:,}",
+    )  # fmt: skip

@@ -1,0 +1,223 @@
+"""What a run leaves behind: every file of a run folder has its name here, and nowhere else."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field, ValidationError
+
+from competition.errors import CompetitionError, Fault, MismatchError
+from competition.folds import Folds, load_folds
+from competition.rows import digest_rows
+from competition.tasks import SPLITS, Task, get_task
+from oof.store import Origin, PartStore
+from pipelines.config import Recipe, Section, load_recipe, read_toml, recipe_values
+
+FREE_TO_CHANGE = ("recipes", "overrides", "data", "translations")
+
+
+class RunSettings(Section):
+    """``run.toml``: all that was asked for when the run was made."""
+
+    data: str
+    tasks: tuple[str, ...] = Field(min_length=1)
+    recipes: tuple[str, ...] = ()
+    plan: str = "auto"
+    folds: int = Field(5, ge=3, le=100)
+    depth: int = Field(3, ge=1)
+    seed: int = Field(0, ge=0)
+    cleaning: str = "winner"
+    translations: str | None = None
+    limit: int | None = Field(None, ge=10)
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    root: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """``run.toml``."""
+        return self.root / "run.toml"
+
+    @property
+    def parts(self) -> PartStore:
+        """The OOF store."""
+        return PartStore(self.root / "parts")
+
+    @property
+    def translations_file(self) -> Path:
+        """English by (language, normalised query)."""
+        return self.root / "translations.parquet"
+
+    @property
+    def leaderboard_file(self) -> Path:
+        """``leaderboard.csv``."""
+        return self.root / "leaderboard.csv"
+
+    @property
+    def timings_file(self) -> Path:
+        """Seconds and peak memory of every stage that worked."""
+        return self.root / "timings.csv"
+
+    def rows_file(self, task: str, split: str) -> Path:
+        """Cleaned rows of one split."""
+        return self.root / "rows" / task / f"{split}.parquet"
+
+    def folds_folder(self, task: str) -> Path:
+        """Where the task's fold files stand."""
+        return self.root / "folds" / task
+
+    def ensemble(self, task: str, name: str) -> Path:
+        """Folder of one ensemble."""
+        return self.root / "ensembles" / task / name
+
+    def submission(self, name: str) -> Path:
+        """Folder of one submission."""
+        return self.root / "submissions" / name
+
+    def settings(self) -> RunSettings:
+        """The settings of the run.
+
+        Raises
+        ------
+        CompetitionError
+            There is no run here, or ``run.toml`` was broken by hand.
+        """
+        if not self.settings_file.is_file():
+            raise CompetitionError(
+                f"{self.root} is not a run folder: it has no run.toml",
+                advice="make one with `relstack split --data DIR --run DIR`, or `relstack run`",
+            )
+        try:
+            return RunSettings.model_validate(read_toml(self.settings_file))
+        except ValidationError as error:
+            faults = [Fault(f"run.toml: {'.'.join(map(str, e['loc']))}", e["msg"]) for e in error.errors()]
+            raise CompetitionError("run.toml is not usable", faults=faults) from error
+
+    def write_settings(self, settings: RunSettings) -> None:
+        """Keep the settings; a run that was made with others is refused, the differences named."""
+        if self.settings_file.is_file():
+            refuse_other_settings(self.settings(), settings)
+        self.root.mkdir(parents=True, exist_ok=True)
+        values = settings.model_dump(mode="json", exclude_none=True)
+        text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+        write_text(self.settings_file, text)
+
+    def add_recipes(self, names: Sequence[str], overrides: Sequence[str]) -> None:
+        """Record base learners of the run and the recipe keys that were overridden for them."""
+        settings = self.settings()
+        values = {
+            "recipes": tuple(dict.fromkeys((*settings.recipes, *names))),
+            "overrides": tuple(dict.fromkeys((*settings.overrides, *overrides))),
+        }
+        if settings.model_copy(update=values) != settings:
+            self.write_settings(settings.model_copy(update=values))
+
+    def tasks(self) -> list[Task]:
+        """The tasks of the run that have rows."""
+        return [get_task(name) for name in self.settings().tasks if self.rows_file(name, "train").is_file()]
+
+    def splits(self, task: str) -> list[str]:
+        """Which of train, dev and test the task has."""
+        return [split for split in SPLITS if self.rows_file(task, split).is_file()]
+
+    def rows(self, task: str) -> dict[str, pd.DataFrame]:
+        """Split -> rows with `query_en`, as every later stage sees them."""
+        if not self.rows_file(task, "train").is_file():
+            raise CompetitionError(
+                f"{self.root} has no rows of task {task}",
+                advice="name a task of this run, or make a run with `relstack split --data DIR --run DIR`",
+            )
+        return read_rows_of_run(self, task, _stamp(self, task))
+
+    def folds(self, task: str) -> Folds:
+        """The task's saved folds."""
+        files = sorted(self.folds_folder(task).glob("*.json"))
+        if len(files) != 1:
+            raise CompetitionError(
+                f"{task}: {len(files)} fold files in {self.folds_folder(task)}, one is expected",
+                advice="make the folds with `relstack split --data DIR --run DIR`",
+            )
+        return load_folds(self.folds_folder(task), files[0].stem)
+
+    def recipe(self, learner: str) -> Recipe:
+        """The recipe of a base learner of this run, overrides applied."""
+        settings = self.settings()
+        by_name = {Path(name).stem: name for name in settings.recipes}
+        return load_recipe(by_name.get(learner, learner), settings.overrides)
+
+    def origin(self, task: str, recipe: Mapping[str, Any]) -> Origin:
+        """What a part made now would be made from."""
+        rows = self.rows(task)
+        digests = {split: digest_model_rows(frame) for split, frame in rows.items()}
+        return Origin(digests, self.folds(task).digest, recipe, self.settings().seed)
+
+    def learner_origin(self, task: str, learner: str) -> Origin:
+        """`origin` for the recipe of a base learner."""
+        return self.origin(task, recipe_values(self.recipe(learner)))
+
+
+def refuse_other_settings(old: RunSettings, new: RunSettings) -> None:
+    """A run keeps its settings, but for recipes, overrides, and where the input files lie."""
+    faults = [
+        Fault(
+            f"run.toml: {key}",
+            f"asked for {getattr(new, key)!r}",
+            f"{getattr(old, key)!r}, as the run was made",
+        )
+        for key in type(old).model_fields
+        if key not in FREE_TO_CHANGE and getattr(old, key) != getattr(new, key)
+    ]
+    if faults:
+        raise MismatchError(
+            "this run folder was made with other settings", faults=faults, advice="use another --run folder"
+        )
+
+
+@lru_cache(maxsize=8)
+def read_rows_of_run(run: RunFolder, task: str, stamp: tuple[float, ...]) -> dict[str, pd.DataFrame]:
+    """Split -> rows of the run with translations joined; `stamp` (the files' times) keeps the memory honest."""
+    translations = pd.read_parquet(run.translations_file) if run.translations_file.is_file() else None
+    rows = {}
+    for split in run.splits(task):
+        frame = pd.read_parquet(run.rows_file(task, split))
+        rows[split] = frame.assign(query_en=_english(frame, translations))
+    return rows
+
+
+def _stamp(run: RunFolder, task: str) -> tuple[float, ...]:
+    files = [run.translations_file, *(run.rows_file(task, split) for split in SPLITS)]
+    return tuple(file.stat().st_mtime if file.is_file() else 0.0 for file in files)
+
+
+def _english(rows: pd.DataFrame, translations: pd.DataFrame | None) -> pd.Series:
+    from competition.cleaning import map_distinct, normalise_query
+
+    if translations is None:
+        return pd.Series("", index=rows.index, dtype="str")
+    table = translations.set_index(["language", "query"])["query_en"]
+    keys = pd.MultiIndex.from_arrays([rows["language"], map_distinct(rows["query"], normalise_query)])
+    return pd.Series(table.reindex(keys).to_numpy(), index=rows.index, dtype="str").fillna("")
+
+
+def digest_model_rows(rows: pd.DataFrame) -> str:
+    """Digest of what a model sees of the rows, translations included."""
+    english = hashlib.sha256("\n".join(rows["query_en"]).encode()).hexdigest()
+    return hashlib.sha256(f"{digest_rows(rows)} {english}".encode()).hexdigest()[:16]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file in one step: to a temporary name, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.rename(path)

@@ -1,0 +1,210 @@
+"""The training stage: one base learner, one fold, one part; and the list of all such jobs of a run."""
+
+import logging
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from competition.errors import CompetitionError, MismatchError
+from competition.tasks import Task, get_task
+from oof.store import Origin, PartKey, PartManifest
+from pipelines.config import learner_name, recipe_values
+from pipelines.progress import available_threads
+from pipelines.run_folder import RunFolder
+from pipelines.weights import cache_dir
+
+if TYPE_CHECKING:
+    from pipelines.backbones.protocol import Corpus
+
+log = logging.getLogger(__name__)
+
+VERSIONED = (
+    "relstack",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "scikit-learn",
+    "lightgbm",
+    "numpy",
+    "pandas",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One part to make, and whether it is there."""
+
+    key: PartKey
+    done: bool
+
+
+def jobs(run: RunFolder, tasks: Sequence[str], recipes: Sequence[str]) -> list[Job]:
+    """One job for every task, base learner and fold; recipes that cannot serve a task are left out."""
+    from pipelines.backbones import applies
+
+    wanted: list[Job] = []
+    for task in tasks:
+        for name in recipes:
+            learner = learner_name(name)
+            if not applies(run.recipe(learner), get_task(task)):
+                log.info("%s: recipe %s needs a category path as target and is left out", task, learner)
+                continue
+            for fold in range(run.folds(task).plan.n_splits):
+                key = PartKey(task, learner, fold)
+                wanted.append(Job(key, done=run.parts.is_finished(key)))
+    return wanted
+
+
+def job_table(run: RunFolder) -> pd.DataFrame:
+    """One line per task and base learner of the run: folds done, folds to do, rows per second."""
+    lines = []
+    for task in run.tasks():
+        recipes = run.settings().recipes
+        for learner in dict.fromkeys([*map(learner_name, recipes), *run.parts.learners(task.name)]):
+            found = jobs(run, [task.name], [learner])
+            done = [job.key for job in found if job.done]
+            rates = [run.parts.manifest(key).rows_per_second for key in done]
+            missing = [str(job.key.fold) for job in found if not job.done]
+            lines.append(
+                {
+                    "task": task.name,
+                    "model": learner,
+                    "folds_done": len(done),
+                    "folds_to_do": ",".join(missing),
+                    "rows_per_second": float(np.mean(rates)) if rates else None,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def train(run: RunFolder, key: PartKey) -> Path:
+    """The finished part: a base learner fitted without fold `key.fold`, its scores of that fold, dev and test.
+
+    A finished part is left as it is. The backbone never receives the held-out rows, nor labels of dev or test.
+
+    Raises
+    ------
+    MismatchError
+        The part is there but was made from other rows, folds or another recipe; the differences are named.
+    """
+    from pipelines.backbones import applies, build
+
+    task, recipe = get_task(key.task), run.recipe(key.learner)
+    origin = run.origin(key.task, recipe_values(recipe))
+    if run.parts.is_finished(key):
+        _refuse_other_origin(run, key, origin)
+        log.info("part %s is there already", key)
+        return run.parts.folder(key)
+    if not applies(recipe, task):
+        raise CompetitionError(f"recipe {key.learner} needs a category path as target; {key.task} has none")
+    rows, fold = run.rows(key.task), run.folds(key.task).align(run.rows(key.task)["train"])
+    _refuse_absent_fold(key, fold)
+    with _alone(run, key):
+        if run.parts.is_finished(key):
+            return run.parts.folder(key)
+        return _make(run, key, task, build, recipe, rows=rows, fold=fold, origin=origin)
+
+
+def _make(
+    run: RunFolder,
+    key: PartKey,
+    task: Task,
+    build: Any,
+    recipe: Any,
+    *,
+    rows: dict[str, pd.DataFrame],
+    fold: pd.Series,
+    origin: Origin,
+) -> Path:
+    from pipelines.backbones.protocol import Workspace
+
+    work = run.parts.workdir(key)
+    work.mkdir(parents=True, exist_ok=True)
+    space = Workspace(
+        cache=cache_dir() / "embeddings",
+        scratch=work,
+        corpus=_corpus(run, task.name, origin.rows.values()),
+        seed=run.settings().seed,
+        threads=available_threads(),
+    )
+    held_out = rows["train"][(fold == key.fold).to_numpy()]
+    started = time.perf_counter()
+    backbone = build(recipe, space).fit(rows["train"][(fold != key.fold).to_numpy()], task)
+    fitted = time.perf_counter()
+    unseen = {"oof": held_out, **{name: frame for name, frame in rows.items() if name != "train"}}
+    scores = {name: _scored(backbone.predict(without_labels(frame), task), frame) for name, frame in unseen.items()}
+    done = time.perf_counter()
+    details = backbone.details()
+    manifest = PartManifest(
+        task=key.task,
+        learner=key.learner,
+        fold=key.fold,
+        origin=origin,
+        n_oof=len(held_out),
+        n_scored=sum(len(frame) for frame in scores.values()),
+        fit_seconds=round(fitted - started, 3),
+        predict_seconds=round(done - fitted, 3),
+        device=str(details.get("device", "cpu")),
+        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+        details=details,
+    )
+    folder = run.parts.write(manifest, scores, save_weights=backbone.save)
+    log.info("part %s: fitted in %.1f s, scored %s rows in %.1f s",
+             key, manifest.fit_seconds, f"{manifest.n_scored:,}", manifest.predict_seconds)  # fmt: skip
+    return folder
+
+
+def _corpus(run: RunFolder, task: str, digests: Iterable[str]) -> "Corpus":
+    return _corpus_of(run, task, tuple(digests))
+
+
+@lru_cache(maxsize=2)
+def _corpus_of(run: RunFolder, task: str, digests: tuple[str, ...]) -> "Corpus":
+    """One corpus for all jobs of a process on the same rows: what is computed from it is kept by its identity."""
+    from pipelines.backbones.protocol import Corpus
+
+    return Corpus.of(without_labels(frame) for frame in run.rows(task).values())
+
+
+def without_labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows as `predict` gets them: no label to look at."""
+    return rows.drop(columns="label")
+
+
+def _scored(scores: np.ndarray, rows: pd.DataFrame) -> pd.DataFrame:
+    assert scores.shape == (len(rows),), "a backbone gives one score per row"
+    return pd.DataFrame({"id": rows["id"].to_numpy(), "score": scores.astype(np.float32)})
+
+
+def _refuse_other_origin(run: RunFolder, key: PartKey, origin: Origin) -> None:
+    faults = run.parts.manifest(key).origin.differences(origin)
+    if faults:
+        raise MismatchError(
+            f"part {key} is there, but was made differently",
+            faults=faults,
+            advice="give a changed recipe a name of its own (a copied .toml file), or delete that part's folder",
+        )
+
+
+def _refuse_absent_fold(key: PartKey, fold: pd.Series) -> None:
+    if key.fold not in set(fold):
+        raise CompetitionError(f"{key.task} has no fold {key.fold}", advice=f"name one of 0 to {int(fold.max())}")
+
+
+@contextmanager
+def _alone(run: RunFolder, key: PartKey) -> Iterator[None]:
+    """Hold the part's lock: of two processes on the same part one works, the other waits and finds it finished."""
+    folder = run.parts.folder(key)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        yield

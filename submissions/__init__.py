@@ -1,0 +1,1 @@
+"""What leaves the building: submissions, their validation, comparison, and the leaderboard."""

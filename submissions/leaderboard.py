@@ -1,0 +1,215 @@
+"""Our own leaderboard: one line per task and model, with honest metrics beside each other."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from statistics import fmean
+
+import orjson
+import pandas as pd
+
+from competition.errors import CompetitionError, Fault
+
+TEXT = ("task", "name", "kind")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model's results on one task. NaN becomes None: a number that is not there.
+
+    Attributes
+    ----------
+    kind
+        "base", "stack", "blend", ...
+    f1, f1_low, f1_high
+        Out-of-fold F1 at `threshold` and its interval, in [0, 1].
+    f1_fold_std
+        Standard deviation of F1 over the folds.
+    f1_at_half
+        F1 with the threshold .5.
+    rows_per_second
+        Scoring speed.
+    dev_f1
+        F1 on the dev file, if that has labels.
+    f1_avg
+        Mean of `f1` over the tasks, if the model has an entry for each: see `Leaderboard.with_averages`.
+    dev_f1_seen_languages
+        `dev_f1` over the rows whose language occurs in the training file.
+    """
+
+    task: str
+    name: str
+    kind: str
+    f1: float | None
+    f1_low: float | None = None
+    f1_high: float | None = None
+    f1_fold_std: float | None = None
+    f1_at_half: float | None = None
+    auc: float | None = None
+    positive_rate: float | None = None
+    threshold: float | None = None
+    rows_per_second: float | None = None
+    dev_f1: float | None = None
+    f1_avg: float | None = None
+    dev_f1_seen_languages: float | None = None
+
+    def __post_init__(self) -> None:
+        faults = [
+            Fault(f"leaderboard entry {self.name!r}", f"{key} is {text!r}", "text without line breaks")
+            for key in TEXT
+            if not (isinstance(text := getattr(self, key), str) and text and text.isprintable())
+        ]
+        for key in NUMBERS:
+            value = getattr(self, key)
+            if value is None:
+                continue
+            # Plain floats: numpy's are written differently, and float32 would not survive a round trip.
+            number = float(value)
+            object.__setattr__(self, key, None if math.isnan(number) else number)
+            if math.isinf(number):
+                faults.append(
+                    Fault(f"leaderboard entry {self.name!r}", f"{key} is {number}", "a finite number")
+                )
+        if faults:
+            raise CompetitionError("a leaderboard entry is faulty", faults=faults)
+
+
+COLUMNS = tuple(field.name for field in fields(Entry))
+NUMBERS = COLUMNS[len(TEXT) :]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Entries by task, the best F1 first; each task and name once. Made with `from_entries`."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @classmethod
+    def from_entries(cls, entries: Iterable[Entry]) -> "Leaderboard":
+        """A leaderboard of `entries` in any order; those without F1 come last, ties stand by name.
+
+        Raises
+        ------
+        CompetitionError
+            A task and name occur twice.
+
+        Examples
+        --------
+        >>> entries = [Entry("QC", "xlmr", "base", 0.82), Entry("QC", "mean", "blend", 0.84)]
+        >>> board = Leaderboard.from_entries(entries)
+        >>> [entry.name for entry in board.entries]
+        ['mean', 'xlmr']
+        """
+        ordered = tuple(sorted(entries, key=_rank))
+        keys = [(entry.task, entry.name) for entry in ordered]
+        faults = [
+            Fault(
+                f"{task} {name!r}",
+                f"stands there {keys.count((task, name))} times",
+                "each task and name once",
+            )
+            for task, name in dict.fromkeys(keys)
+            if keys.count((task, name)) > 1
+        ]
+        if faults:
+            raise CompetitionError("the leaderboard repeats a model", faults=faults)
+        return cls(ordered)
+
+    def with_entry(self, entry: Entry) -> "Leaderboard":
+        """This leaderboard with `entry` in place of the one of the same task and name, if there is one."""
+        others = [each for each in self.entries if (each.task, each.name) != (entry.task, entry.name)]
+        return Leaderboard.from_entries([*others, entry])
+
+    def with_averages(self) -> "Leaderboard":
+        """This leaderboard with `f1_avg`: the mean F1 over its tasks, for names that have one in each.
+
+        It is None for other names, and for all where there is one task alone.
+
+        Examples
+        --------
+        >>> entries = [Entry("QC", "xlmr", "base", 0.75), Entry("QI", "xlmr", "base", 0.25)]
+        >>> board = Leaderboard.from_entries(entries)
+        >>> [entry.f1_avg for entry in board.with_averages().entries]
+        [0.5, 0.5]
+        """
+        n_tasks = len({entry.task for entry in self.entries})
+        scores: dict[str, list[float]] = {}
+        for entry in self.entries:
+            if entry.f1 is not None:
+                scores.setdefault(entry.name, []).append(entry.f1)
+        averages = {name: fmean(f1s) for name, f1s in scores.items() if len(f1s) == n_tasks > 1}
+        return Leaderboard(tuple(replace(entry, f1_avg=averages.get(entry.name)) for entry in self.entries))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per entry, one column per field; numbers that are not there are NaN."""
+        frame = pd.DataFrame([asdict(entry) for entry in self.entries], columns=list(COLUMNS))
+        return frame.astype(dict.fromkeys(TEXT, "str") | dict.fromkeys(NUMBERS, "float64"))
+
+    def to_json(self) -> str:
+        """The JSON text of a list of objects, one per entry, a key for every field."""
+        return orjson.dumps([asdict(entry) for entry in self.entries], option=orjson.OPT_INDENT_2).decode()
+
+    def write_csv(self, path: Path | str) -> None:
+        """Write `path` whole or not at all; `read_csv` gives back an equal leaderboard."""
+        path = Path(path)
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        # repr, the shortest text that reads back as the same number, is what csv writes for a float.
+        writer.writerows([getattr(entry, key) for key in COLUMNS] for entry in self.entries)
+        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        partial.write_text(buffer.getvalue(), encoding="utf-8", newline="")
+        partial.replace(path)
+
+    @classmethod
+    def read_csv(cls, path: Path | str) -> "Leaderboard":
+        """The leaderboard that `write_csv` wrote.
+
+        Raises
+        ------
+        CompetitionError
+            Other columns, or cells that are no numbers, with line and column.
+        """
+        path = Path(path)
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = list(csv.reader(file)) or [[]]
+        if header != list(COLUMNS):
+            faults = [Fault(f"{path}:1", f"the columns are {','.join(header)}", ",".join(COLUMNS))]
+            raise CompetitionError(f"{path} is not a leaderboard", faults=faults)
+        faults = [
+            fault
+            for number, cells in enumerate(lines, start=2)
+            for fault in _cell_faults(path, number, cells)
+        ]
+        if faults:
+            raise CompetitionError(f"{path} is a faulty leaderboard", faults=faults)
+        return cls.from_entries(_entry(cells) for cells in lines)
+
+
+def _rank(entry: Entry) -> tuple[str, float, str]:
+    return entry.task, math.inf if entry.f1 is None else -entry.f1, entry.name
+
+
+def _entry(cells: Sequence[str]) -> Entry:
+    task, name, kind, *numbers = cells
+    return Entry(task, name, kind, *map(_number, numbers))
+
+
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None
+
+
+def _cell_faults(path: Path, number: int, cells: Sequence[str]) -> list[Fault]:
+    if len(cells) != len(COLUMNS):
+        return [Fault(f"{path}:{number}", f"{len(cells)} cells", f"{len(COLUMNS)}")]
+    faults = []
+    for key, cell in zip(NUMBERS, cells[len(TEXT) :], strict=True):
+        try:
+            _number(cell)
+        except ValueError:
+            faults.append(Fault(f"{path}:{number}", f"{key} is {cell!r}", "a number or nothing"))
+    return faults

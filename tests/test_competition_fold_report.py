@@ -1,0 +1,137 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from competition.fold_report import fold_report, imbalance, split_overlaps
+from competition.folds import FoldPlan
+from competition.tasks import QC, QI
+
+PLAN = FoldPlan("query-group", n_splits=2)
+COLUMNS = ["id", "language", "query", "target", "label", "fold"]
+ROWS = [
+    (1, "en", "usb cable", "tech,cables,usb", 1, 0),
+    (2, "en", "usb cable", "tech,cables,hdmi", 0, 0),
+    (3, "fr", "USB  Cable", "home,pans", 1, 1),
+    (4, "fr", "", "", 0, 0),
+    (5, "en", "", "", 1, 1),
+    (6, "en", "pan", "home,pans", 1, 1),
+    (7, "ja", "pan", "tech,screens", 0, 0),
+]
+
+
+def make_rows(lines: list[tuple] = ROWS) -> tuple[pd.DataFrame, pd.Series]:
+    frame = pd.DataFrame(lines, columns=COLUMNS)
+    frame = frame.astype(
+        {"language": "str", "query": "str", "target": "str", "label": "Int8", "fold": "int8"}
+    )
+    return frame.drop(columns="fold"), frame["fold"]
+
+
+def shared(overlaps: pd.DataFrame) -> dict[str, list[int]]:
+    """Shared rows by key: fold 0, fold 1, all."""
+    return {key: table["shared_rows"].tolist() for key, table in overlaps.groupby("key", sort=False)}
+
+
+def test_overlaps_are_the_hand_counted_ones():
+    rows, folds = make_rows()
+    overlaps = fold_report(rows, folds, plan=PLAN, task=QC).overlaps
+    assert shared(overlaps) == {
+        # groups: "usb cable" has rows 1, 2 | 3; "" has 4 | 5; "pan" has 7 | 6
+        "group": [4, 3, 7],
+        "query in its language": [0, 0, 0],
+        "query normalised": [3, 2, 5],  # the empty text is no key
+        "target": [0, 0, 0],
+        "category to level 1": [0, 0, 0],
+        "category to level 2": [0, 0, 0],
+        "category to level 3": [0, 0, 0],
+    }
+    line = overlaps[(overlaps["key"] == "query normalised") & (overlaps["fold"] == "all")].iloc[0]
+    assert (line["rows"], line["share"]) == (7, 5 / 7)
+
+
+def test_a_shared_prefix_is_found_at_its_depth_only():
+    rows, folds = make_rows(
+        [(1, "en", "a", "tech,cables,usb", 1, 0), (2, "en", "b", "tech,cables,hdmi", 1, 1)]
+    )
+    found = shared(fold_report(rows, folds, plan=PLAN, task=QC).overlaps)
+    assert found["category to level 1"] == [1, 1, 2]
+    assert found["category to level 2"] == [1, 1, 2]
+    assert found["category to level 3"] == [0, 0, 0]
+
+
+def test_fold_table_is_the_hand_counted_one():
+    rows, folds = make_rows()
+    table = fold_report(rows, folds, plan=PLAN, task=QC).folds
+    assert table["rows"].tolist() == [4, 3]
+    assert table["positives"].tolist() == [1, 3]
+    assert table["positive_rate"].tolist() == [0.25, 1.0]
+    assert table["groups"].tolist() == [3, 3]
+    assert table["languages"].tolist() == [3, 2]
+
+
+def test_language_table_shows_missing_languages_as_zero():
+    rows, folds = make_rows()
+    table = fold_report(rows, folds, plan=PLAN, task=QC).languages.set_index(["fold", "language"])
+    assert table.loc[(0, "en")].tolist() == [2, 1]
+    assert table.loc[(1, "ja")].tolist() == [0, 0]
+    assert table["rows"].sum() == len(rows)
+
+
+def test_assigned_folds_share_no_group_and_a_broken_one_shows():
+    rng = np.random.default_rng(0)
+    queries = rng.integers(0, 60, 400)
+    lines = [(n, "en", f"q{query}", f"t{n}", n % 2, 0) for n, query in enumerate(queries)]
+    rows, _ = make_rows(lines)
+    folds = PLAN.assign(rows, QI)
+    assert shared(fold_report(rows, folds, plan=PLAN, task=QI).overlaps)["group"] == [0, 0, 0]
+    group_sizes = pd.Series(queries).value_counts()
+    moved = int(np.flatnonzero(queries == group_sizes.index[0])[0])
+    folds[moved] = 1 - folds[moved]
+    assert shared(fold_report(rows, folds, plan=PLAN, task=QI).overlaps)["group"][-1] == group_sizes.iloc[0]
+
+
+def test_a_task_without_categories_has_no_category_keys():
+    rows, folds = make_rows()
+    keys = set(fold_report(rows, folds, plan=PLAN, task=QI).overlaps["key"])
+    assert keys == {"group", "query in its language", "query normalised", "target"}
+
+
+def test_imbalance_is_the_mean_std_of_shares():
+    strata, folds = pd.Series(["a"] * 4 + ["b"] * 2), pd.Series([0, 0, 0, 1, 0, 1])
+    assert imbalance(strata, folds) == pytest.approx((0.25 + 0.0) / 2)
+
+
+def test_split_overlaps_are_the_hand_counted_ones():
+    train, _ = make_rows()
+    other, _ = make_rows(
+        [
+            (1, "en", "usb cable", "tech,cables,usb", 1, 0),
+            (2, "de", "Usb Cable", "tech,cables,vga", 0, 0),
+            (3, "de", "pfanne", "garden", 0, 0),
+            (4, "it", "", "", 0, 0),
+        ]
+    )
+    table = split_overlaps(train, other, task=QC).set_index("key")
+    columns = ["shared_rows", "keys", "unseen_keys", "unseen"]
+    assert table.loc["language", columns].tolist() == [1, 3, 2, "de; it"]
+    assert table.loc["query in its language", columns].tolist() == [1, 3, 2, "de: Usb Cable; de: pfanne"]
+    assert table.loc["query normalised", columns].tolist() == [2, 2, 1, "pfanne"]
+    assert table.loc["target", columns].tolist() == [1, 3, 2, "tech,cables,vga; garden"]
+    assert table.loc["category to level 1", columns].tolist() == [2, 2, 1, "garden"]
+    assert table.loc["category to level 2", columns].tolist() == [2, 2, 1, "garden"]
+    assert table["rows"].tolist() == [4] * len(table)
+    assert table.loc["language", "share"] == 0.25
+
+
+def test_split_overlaps_of_no_rows_are_zero():
+    train, _ = make_rows()
+    table = split_overlaps(train, train[:0], task=QC)
+    assert (table["shared_rows"] == 0).all()
+    assert (table["share"] == 0.0).all()
+
+
+def test_many_unseen_keys_are_counted_but_not_named():
+    train, _ = make_rows()
+    other, _ = make_rows([(n, "en", f"new {n}", "home,pans", 0, 0) for n in range(30)])
+    line = split_overlaps(train, other, task=QC).set_index("key").loc["query normalised"]
+    assert (line["unseen_keys"], line["unseen"]) == (30, "")
