@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from competition.fold_report import imbalance
-from competition.folds import assign_groups
+from competition.splitter import assign_groups
 
 N_SPLITS = 5
 N_LANGUAGES, N_TOP_LEVELS = 7, 35
@@ -61,9 +61,7 @@ def split_theirs(groups: Codes, strata: Codes) -> Codes:
     return folds
 
 
-def measure(
-    name: str, split: Callable[[Codes, Codes], Codes], groups: Codes, strata: Codes
-) -> tuple[float, float]:
+def measure(name: str, split: Callable[[Codes, Codes], Codes], groups: Codes, strata: Codes) -> tuple[float, float]:
     """CPU seconds and imbalance of `split`; prints a line."""
     began = time.process_time()
     folds = split(groups, strata)

@@ -44,9 +44,7 @@ def get_preset(name: str) -> Cleaning:
         There is none of that name.
     """
     if name not in PRESETS:
-        raise CompetitionError(
-            f"no cleaning preset is called {name!r}", advice=f"name one of {', '.join(PRESETS)}"
-        )
+        raise CompetitionError(f"no cleaning preset is called {name!r}", advice=f"name one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 

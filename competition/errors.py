@@ -51,9 +51,7 @@ class CompetitionError(Exception):
         lines = [self.summary]
         lines += [f"  {fault}" for fault in self.faults[:MAX_FAULTS_SHOWN]]
         if len(self.faults) > MAX_FAULTS_SHOWN:
-            lines.append(
-                f"  ... and {len(self.faults) - MAX_FAULTS_SHOWN:,} more faults of {len(self.faults):,}"
-            )
+            lines.append(f"  ... and {len(self.faults) - MAX_FAULTS_SHOWN:,} more faults of {len(self.faults):,}")
         if self.advice:
             lines.append(f"What to do: {self.advice}")
         return "\n".join(lines)

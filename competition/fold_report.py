@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from competition.categories import levels, prefix
-from competition.cleaning import normalise_query
-from competition.folds import FoldPlan, map_distinct
+from competition.cleaning import map_distinct, normalise_query
+from competition.folds import FoldPlan
 from competition.tasks import Task
 
 ALL_FOLDS = "all"
@@ -150,9 +150,7 @@ def _cross_count(codes: _Codes, folds: _Codes, n_splits: int) -> _Codes:
 def _fold_overlaps(key: _Key, folds: _Codes, n_splits: int) -> pd.DataFrame:
     has_key = key.codes >= 0
     counts = _cross_count(key.codes[has_key], folds[has_key], n_splits)
-    spanning = (counts > 0).sum(
-        axis=1
-    ) > 1  # then every fold that has the key shares it with its training side
+    spanning = (counts > 0).sum(axis=1) > 1  # then every fold that has the key shares it with its training side
     shared, n_rows = counts[spanning].sum(axis=0), np.bincount(folds, minlength=n_splits)
     table = pd.DataFrame(
         {

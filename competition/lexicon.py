@@ -6,9 +6,9 @@ so that a pretrained multilingual encoder finds the meaning; the brands are inve
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 
@@ -167,45 +167,46 @@ class Neighbours:
     far: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class CategoryTree:
-    """The tree that some category paths span, with every path's children.
+def find_neighbours(paths: Iterable[str]) -> dict[str, Neighbours]:
+    """The categories around each of `paths`, which have two levels or more (a top level has no parent).
+
+    Categories are in the order in which `paths` first names them; `competition.categories.CategoryTree` sorts.
 
     Examples
     --------
-    >>> tree = CategoryTree.of(["a,b,c", "a,b,d", "a,e,f", "x,y,z"])
-    >>> tree.neighbours("a,b,c")
+    >>> find_neighbours(["a,b,c", "a,b,d", "a,e,f", "x,y,z"])["a,b,c"]
     Neighbours(relevant=('a,b,c', 'a,b'), near=('a,b,d', 'a,e', 'a,e,f'), far=('x,y', 'x,y,z'))
     """
+    paths = list(paths)
+    children = _children(paths)
+    below = {top: _below(top, children) for top in children[""]}
+    return {path: _neighbours(path, children, below) for path in paths}
 
-    children: Mapping[str, tuple[str, ...]] = field(repr=False)
 
-    @classmethod
-    def of(cls, paths: Iterable[str]) -> "CategoryTree":
-        """The tree spanned by `paths`."""
-        children: dict[str, dict[str, None]] = {"": {}}
-        for path in paths:
-            names = levels(path)
-            steps = ["", *(",".join(names[:depth]) for depth in range(1, len(names) + 1))]
-            for parent, child in pairwise(steps):
-                children[parent].setdefault(child)
-                children.setdefault(child, {})
-        return cls({parent: tuple(below) for parent, below in children.items()})
-
-    def below(self, path: str) -> list[str]:
-        """All paths below `path`, depth first."""
-        return [found for child in self.children[path] for found in (child, *self.below(child))]
-
-    @cached_property
-    def _below_tops(self) -> Mapping[str, list[str]]:
-        return {top: self.below(top) for top in self.children[""]}
-
-    def neighbours(self, path: str) -> Neighbours:
-        """The categories around `path`, which has two levels or more (a top level has no parent)."""
+def _children(paths: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """The children of every path along `paths`; those of "" are the top levels."""
+    children: dict[str, dict[str, None]] = {"": {}}
+    for path in paths:
         names = levels(path)
-        parent, grandparent = ",".join(names[:-1]), ",".join(names[:-2])
-        siblings = [other for other in self.children[parent] if other != path]
-        uncles = [other for other in self.children[grandparent] if other != parent] if grandparent else []
-        near = [found for node in (*siblings, *uncles) for found in (node, *self.children[node])]
-        far = [found for top, below in self._below_tops.items() if top != names[0] for found in below]
-        return Neighbours((path, parent, *self.children[path]), tuple(near), tuple(far))
+        steps = ["", *(",".join(names[:depth]) for depth in range(1, len(names) + 1))]
+        for parent, child in pairwise(steps):
+            children[parent].setdefault(child)
+            children.setdefault(child, {})
+    return {parent: tuple(below) for parent, below in children.items()}
+
+
+def _below(path: str, children: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """All paths below `path`, depth first."""
+    return [found for child in children[path] for found in (child, *_below(child, children))]
+
+
+def _neighbours(
+    path: str, children: Mapping[str, tuple[str, ...]], below_tops: Mapping[str, Sequence[str]]
+) -> Neighbours:
+    names = levels(path)
+    parent, grandparent = ",".join(names[:-1]), ",".join(names[:-2])
+    siblings = [other for other in children[parent] if other != path]
+    uncles = [other for other in children[grandparent] if other != parent] if grandparent else []
+    near = [found for node in (*siblings, *uncles) for found in (node, *children[node])]
+    far = [found for top, below in below_tops.items() if top != names[0] for found in below]
+    return Neighbours((path, parent, *children[path]), tuple(near), tuple(far))

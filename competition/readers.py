@@ -174,9 +174,7 @@ def _read_delimited(path: Path, wanted: Sequence[str], delimiter: str) -> RawRow
     lines: list[int] = []
     for line, cells in records[1:]:
         if len(cells) != len(names):
-            findings.append(
-                Finding(line, f"the row has {len(cells)} cells", f"{len(names)}, as in the header")
-            )
+            findings.append(Finding(line, f"the row has {len(cells)} cells", f"{len(names)}, as in the header"))
             continue
         lines.append(line)
         for name, place in places.items():
@@ -184,9 +182,7 @@ def _read_delimited(path: Path, wanted: Sequence[str], delimiter: str) -> RawRow
     return RawRows(columns, lines, findings, tuple(names), header_line, cells_are_text=True)
 
 
-def _delimited_records(
-    path: Path, delimiter: str, findings: list[Finding]
-) -> Iterator[tuple[int, list[str]]]:
+def _delimited_records(path: Path, delimiter: str, findings: list[Finding]) -> Iterator[tuple[int, list[str]]]:
     """Every record that is not blank, with the physical line where it starts."""
     texts = (decode(line, number, findings) for number, line in enumerate(physical_lines(path), start=1))
     # strict: a quote that is never closed would otherwise swallow the rest of the file in silence
@@ -244,17 +240,13 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> RawRows:
     columns: dict[str, list[object]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if name in columns:
-            findings.append(
-                Finding(0, f"column {name!r} stands {names.count(name)} times in the file", "once")
-            )
+            findings.append(Finding(0, f"column {name!r} stands {names.count(name)} times in the file", "once"))
             continue
         try:
             columns[name] = column.to_pylist()
         except UnicodeDecodeError:  # Arrow does not check UTF-8 when it reads
             texts: Iterable[bytes | None] = column.cast(pa.large_binary()).to_pylist()
-            columns[name] = [
-                _decode_cell(text, row, name, findings) for row, text in enumerate(texts, start=1)
-            ]
+            columns[name] = [_decode_cell(text, row, name, findings) for row, text in enumerate(texts, start=1)]
     return RawRows(columns, range(1, table.num_rows + 1), findings, tuple(names), unit="row")
 
 

@@ -6,7 +6,7 @@ A row is ``id, language, query, target, label``, whatever the file calls its col
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from competition.errors import CompetitionError, Fault
-from competition.readers import MISSING, READERS, Finding, RawRows, describe, read_raw
+from competition.readers import READERS, Finding, RawRows, read_raw
+from competition.row_checks import HIGHEST_ID, LOWEST_ID, as_label, check
 from competition.tasks import SPLITS, Task
 
 COLUMNS = ("id", "language", "query", "target", "label")
 
-LOWEST_ID, HIGHEST_ID = -(2**63), 2**63 - 1
-LABELS: dict[object, int] = {0: 0, 1: 1, "0": 0, "1": 1, "0.0": 0, "1.0": 1}
 CANONICAL_INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 TOLD_ONCE = 10
 """A fault that each of more records than this has, in the same words, is told once."""
@@ -50,9 +49,7 @@ def find_files(folder: Path, tasks: Sequence[Task]) -> dict[tuple[str, str], Pat
                 files[task.name, split] = folder / found[0]
         there = [files[task.name, split].name for split in SPLITS if (task.name, split) in files]
         if there and (task.name, "train") not in files:
-            faults.append(
-                Fault(str(folder), f"{' and '.join(there)} without train_{task.name}", "a train file")
-            )
+            faults.append(Fault(str(folder), f"{' and '.join(there)} without train_{task.name}", "a train file"))
     if faults:
         raise CompetitionError("the files of the competition are not as expected", faults=faults)
     if not files:
@@ -129,14 +126,12 @@ def _unreadable(name: str, faults: Sequence[Fault]) -> CompetitionError:
 def _read(path: Path, task: Task, *, labelled: bool) -> tuple[pd.DataFrame, list[Fault]]:
     """The rows of a file and its faults; where there are faults the rows are an empty frame."""
     if path.suffix not in READERS:
-        return pd.DataFrame(), [
-            Fault(path.name, f"the suffix is {path.suffix!r}", f"one of {' '.join(READERS)}")
-        ]
+        return pd.DataFrame(), [Fault(path.name, f"the suffix is {path.suffix!r}", f"one of {' '.join(READERS)}")]
     try:
         raw = read_raw(path, (task.id, task.task, *task.text_columns, task.label))
     except OSError as error:
         return pd.DataFrame(), [Fault(path.name, f"the file cannot be read: {error.strerror}")]
-    findings = [*raw.findings, *_check(raw, task, labelled=labelled)]
+    findings = [*raw.findings, *check(raw, task, labelled=labelled)]
     if not raw.lines and not findings:
         findings.append(Finding(0, "the file has no rows", "at least one"))
     if findings:
@@ -152,106 +147,10 @@ def _faults(name: str, findings: Sequence[Finding], *, n_records: int) -> list[F
         line, found, expected = finding
         where = f"{name}:{line}" if line else name
         if times[found, expected] == n_records > TOLD_ONCE:
-            faults.setdefault(
-                (found, expected), Fault(where, f"{found}, here and on all {n_records:,} rows", expected)
-            )
+            faults.setdefault((found, expected), Fault(where, f"{found}, here and on all {n_records:,} rows", expected))
         else:
             faults[len(faults)] = Fault(where, found, expected)
     return list(faults.values())
-
-
-# Checks: an `Expectation` says what a value should have been, or "" if it is right
-
-Expectation = Callable[[object], str]
-
-
-def _check(raw: RawRows, task: Task, *, labelled: bool) -> Iterator[Finding]:
-    """What is wrong with the columns and the values."""
-    required = (task.id, *task.text_columns, *((task.label,) if labelled else ()))
-    if raw.header:
-        there = ", ".join(map(repr, raw.header))
-        for name in required:
-            if name not in raw.header:
-                yield Finding(raw.header_line, f"there is no column {name!r}", f"it beside {there}")
-    expectations: dict[str, Expectation] = {
-        task.id: _expect_id(raw.columns.get(task.id, [])),
-        task.task: _expect_task(task.name),
-        task.language: _expect_language,
-        task.query: _expect_text,
-        task.target: _expect_text_or_null,
-        task.label: _expect_label if labelled else _expect_label_or_none,
-    }
-    for name, expectation in expectations.items():
-        yield from _check_column(raw, name, expectation)
-    yield from _check_repeats(raw, task.id)
-
-
-def _check_column(raw: RawRows, name: str, expectation: Expectation) -> Iterator[Finding]:
-    for line, value in zip(raw.lines, raw.columns.get(name, ()), strict=False):
-        if expected := expectation(value):
-            found = "missing" if value is MISSING else describe(value)
-            yield Finding(line, f"{name} is {found}", expected)
-
-
-def _check_repeats(raw: RawRows, name: str) -> Iterator[Finding]:
-    first_lines: dict[int | str, int] = {}
-    for line, row_id in zip(raw.lines, raw.columns.get(name, ()), strict=False):
-        if type(row_id) in (int, str) and row_id != "":
-            first_line = first_lines.setdefault(row_id, line)  # type: ignore[arg-type]
-            if first_line != line:
-                yield Finding(line, f"{name} {row_id!r} repeats {raw.unit} {first_line}", "each id once")
-
-
-def _expect_id(ids: Sequence[object]) -> Expectation:
-    """Ids are whole numbers or text; a file has one kind only, the one that most of its `ids` are of."""
-    kinds = Counter(kind for kind in map(type, ids) if kind in (int, str))
-    usual = max(kinds, key=kinds.__getitem__) if kinds else int
-    mixed = "a number" if usual is int else "text"
-
-    def expectation(value: object) -> str:
-        if type(value) is int and usual is int:
-            return "" if LOWEST_ID <= value <= HIGHEST_ID else f"at most {HIGHEST_ID}"
-        if value is MISSING or value is None or value == "":
-            return "an id"
-        if isinstance(value, str) and usual is str:
-            return ""
-        if type(value) in (int, str):
-            return f"{mixed}, as most ids of the file are"
-        return "a whole number of at most 64 bits, or text"
-
-    return expectation
-
-
-def _expect_task(name: str) -> Expectation:
-    return lambda value: "" if value is MISSING or value is None or value in ("", name) else repr(name)
-
-
-def _expect_language(value: object) -> str:
-    return "" if type(value) is str and value else "the language of the row"
-
-
-def _expect_text(value: object) -> str:
-    return "" if type(value) is str else "text"
-
-
-def _expect_text_or_null(value: object) -> str:
-    return "" if type(value) is str or value is None else "text or null"
-
-
-def _expect_label(value: object) -> str:
-    return "" if _label(value) is not None else "0 or 1"
-
-
-def _expect_label_or_none(value: object) -> str:
-    return "" if _is_absent(value) or _label(value) is not None else "0, 1 or none"
-
-
-def _label(value: object) -> int | None:
-    return LABELS.get(value) if type(value) in (int, float, str) else None
-
-
-def _is_absent(value: object) -> bool:
-    return value is MISSING or value is None or value == "" or value != value  # the last is true of NaN
 
 
 # The frame and its digest
@@ -263,7 +162,7 @@ def _frame(raw: RawRows, task: Task) -> pd.DataFrame:
         column: _texts(raw.columns[name])
         for column, name in zip(("language", "query", "target"), task.text_columns, strict=True)
     }
-    labels = [_label(value) for value in raw.columns.get(task.label, [None] * len(raw.lines))]
+    labels = [as_label(value) for value in raw.columns.get(task.label, [None] * len(raw.lines))]
     return pd.DataFrame({"id": _ids(raw, task.id), **texts, "label": pd.array(labels, dtype="Int8")})
 
 

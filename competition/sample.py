@@ -130,9 +130,7 @@ def write_sample(
 
 def _argument_faults(sizes: dict[str, int], tasks: Sequence[str], flip_rate: float) -> list[Fault]:
     faults = [Fault(f"n_{split}", f"{n}", "1 or more") for split, n in sizes.items() if n < 1]
-    faults += [
-        Fault("tasks", f"{task!r}", f"one of {', '.join(BUILT_IN)}") for task in tasks if task not in BUILT_IN
-    ]
+    faults += [Fault("tasks", f"{task!r}", f"one of {', '.join(BUILT_IN)}") for task in tasks if task not in BUILT_IN]
     if not tasks or len(set(tasks)) < len(tasks):
         faults.append(Fault("tasks", f"{list(tasks)}", "one or more, each once"))
     if not 0 <= flip_rate <= MAX_FLIP_RATE:
@@ -144,9 +142,7 @@ def _existing_files(folder: Path, tasks: Sequence[str], answers: Path | None) ->
     """Files in the way: a real competition may lie in `folder`, so nothing is ever overwritten."""
     outputs = [folder / f"{split}_{task}.txt" for task in tasks for split in SPLITS]
     outputs += [folder / TRANSLATIONS, *([answers] if answers else [])]
-    return [
-        Fault(str(path), "there is a file already", "another folder") for path in outputs if path.exists()
-    ]
+    return [Fault(str(path), "there is a file already", "another folder") for path in outputs if path.exists()]
 
 
 def _languages(task: str, split: str) -> tuple[str, ...]:
@@ -234,9 +230,7 @@ class _SampleWriter:
             for number, pair in enumerate(pairs, start=1):
                 self._write_pair(file, task, tally, number, pair, dice)
 
-    def _write_pair(
-        self, file: IO[bytes], task: Task, tally: _Tally, number: int, pair: Pair, dice: Dice
-    ) -> None:
+    def _write_pair(self, file: IO[bytes], task: Task, tally: _Tally, number: int, pair: Pair, dice: Dice) -> None:
         # Nothing can be known about a null title: its label is a coin, and F1 wants it called positive.
         null = task is QI and dice.chance(NULL_TITLE_RATE)
         best = pair.clean_label or null

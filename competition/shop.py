@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from competition.lexicon import CategoryTree, Concept, Lexicon, Listing
+from competition.lexicon import Concept, Lexicon, Listing, find_neighbours
 
 T = TypeVar("T")
 BLOCK = 1 << 14
@@ -70,12 +70,9 @@ class Shop:
         self.lexicon, self.dice = lexicon, dice
         self.groups = tuple(concept for concept in lexicon.concepts if not concept.is_product)
         self.products = tuple(concept for concept in lexicon.concepts if concept.is_product)
-        tree = CategoryTree.of(concept.path for concept in lexicon.concepts)
         by_path = {product.path: product for product in self.products}
-        self.around = {concept.path: tree.neighbours(concept.path) for concept in lexicon.concepts}
-        self.similar = {
-            p: [by_path[near] for near in self.around[p].near if near in by_path] for p in by_path
-        }
+        self.around = find_neighbours(concept.path for concept in lexicon.concepts)
+        self.similar = {p: [by_path[near] for near in self.around[p].near if near in by_path] for p in by_path}
 
     def pairs(self, task: str, languages: Sequence[str], positive_rate: float) -> Iterator[Pair]:
         """Rows without end, the candidates of a query together, the languages in turn."""
@@ -137,11 +134,7 @@ class Shop:
 
     def listing(self, concept: Concept, rates: Mapping[str, float], *, usual: float) -> Listing:
         """`concept` with some facets, each named at its rate."""
-        kinds = (
-            kind
-            for kind in ("brand", "code", *concept.attributes)
-            if self.dice.chance(rates.get(kind, usual))
-        )
+        kinds = (kind for kind in ("brand", "code", *concept.attributes) if self.dice.chance(rates.get(kind, usual)))
         return Listing(concept, {kind: self.dice.below(self.lexicon.n_values(kind)) for kind in kinds})
 
     def worded(self, listing: Listing, language: str) -> str:
@@ -157,9 +150,7 @@ class Shop:
     def misspelt(self, text: str) -> str:
         """`text` with a letter of one longer Latin word left out, doubled or swapped with the next."""
         words = text.split(" ")
-        places = [
-            i for i, word in enumerate(words) if len(word) > 4 and word.isalpha() and max(word) < LATIN_END
-        ]
+        places = [i for i, word in enumerate(words) if len(word) > 4 and word.isalpha() and max(word) < LATIN_END]
         if not places:
             return text
         place = self.dice.pick(places)

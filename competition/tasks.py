@@ -52,7 +52,9 @@ class Task:
         """
         parts = rows["language"].astype(str) + "|" + rows["label"].astype(str)
         if self.target_is_category:
-            parts = parts + "|" + rows["target"].fillna("").map(top_level)
+            codes, targets = pd.factorize(rows["target"].fillna(""))
+            tops = pd.Series([top_level(target) for target in targets], dtype="str")
+            parts = parts + "|" + tops.take(codes).set_axis(rows.index)
         return parts
 
 

@@ -183,6 +183,8 @@ class LightGBMStacker:
         The most trees tried; stop when the loss has not fallen for `patience` trees.
     num_threads
         None takes the CPUs that the process may use. The result does not depend on it.
+    excluded
+        Level-2 features that are left out, such as those of `oof.shift.shifted_features`.
     """
 
     max_rounds: int = 300
@@ -191,13 +193,14 @@ class LightGBMStacker:
     num_leaves: int = 15
     seed: int = 0
     num_threads: int | None = None
+    excluded: tuple[str, ...] = ()
     name: str = "stack"
     kind: ClassVar[str] = "stack"
 
     def fit(self, frame: PredictionFrame) -> FittedLightGBM:
         """The offset and the trees, fitted on all rows of the frame."""
         languages = tuple(sorted(frame.rows["language"].unique()))
-        features = level2_features(frame, languages=languages)
+        features = level2_features(frame, languages=languages).drop(columns=list(self.excluded))
         offset = LogisticStacker().fit(frame)
         dataset = _dataset(features, frame.labels)
         n_rounds = self._best_rounds(frame, dataset)

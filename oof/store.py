@@ -128,9 +128,7 @@ class PartStore:
     def learners(self, task: str) -> list[str]:
         """Names of the base learners that have any finished part of `task`, sorted."""
         found = self.root.glob(f"{task}/*/fold-*/{MANIFEST}")
-        return sorted(
-            {path.parent.parent.name for path in found if not path.parent.name.endswith(".partial")}
-        )
+        return sorted({path.parent.parent.name for path in found if not path.parent.name.endswith(".partial")})
 
     def manifest(self, key: PartKey) -> PartManifest:
         """The finished part's manifest.
@@ -244,9 +242,7 @@ class PartStore:
         if missing:
             raise MissingPartError(
                 f"{len(missing)} of {len(keys)} parts of {keys[0].task}/{keys[0].learner} are missing",
-                faults=[
-                    Fault(str(key), "no finished part", "made by " + train_command(key)) for key in missing
-                ],
+                faults=[Fault(str(key), "no finished part", "made by " + train_command(key)) for key in missing],
                 advice="run the commands named above, or `relstack run` which makes all that is missing",
             )
 
@@ -280,23 +276,15 @@ def check_scores(frame: pd.DataFrame, *, where: str) -> None:
     faults: list[Fault] = []
     repeated = frame.loc[frame["id"].duplicated(), "id"]
     if len(repeated):
-        faults.append(
-            Fault(where, f"{len(repeated)} repeated ids, first {repeated.iloc[0]!r}", "each id once")
-        )
+        faults.append(Fault(where, f"{len(repeated)} repeated ids, first {repeated.iloc[0]!r}", "each id once"))
     bad = frame.loc[~np.isfinite(frame["score"].to_numpy(dtype="float64")), "id"]
     if len(bad):
-        faults.append(
-            Fault(where, f"{len(bad)} scores are not numbers, first at id {bad.iloc[0]!r}", "0 to 1")
-        )
+        faults.append(Fault(where, f"{len(bad)} scores are not numbers, first at id {bad.iloc[0]!r}", "0 to 1"))
     outside = frame.loc[(frame["score"] < 0) | (frame["score"] > 1), "id"]
     if len(outside):
-        faults.append(
-            Fault(where, f"{len(outside)} scores out of range, first at id {outside.iloc[0]!r}", "0 to 1")
-        )
+        faults.append(Fault(where, f"{len(outside)} scores out of range, first at id {outside.iloc[0]!r}", "0 to 1"))
     if faults:
-        raise CompetitionError(
-            "a base learner gave unusable scores", faults=faults, advice="see its recipe and log"
-        )
+        raise CompetitionError("a base learner gave unusable scores", faults=faults, advice="see its recipe and log")
 
 
 def align(scores: pd.Series, ids: pd.Series, *, where: str) -> np.ndarray:
@@ -312,9 +300,7 @@ def align(scores: pd.Series, ids: pd.Series, *, where: str) -> np.ndarray:
             shown = ", ".join(map(str, found[:5]))
             faults.append(Fault(where, f"{len(found)} ids {words}: {shown}", "every id once"))
     if faults:
-        raise MismatchError(
-            "a part's rows are not the rows of this run", faults=faults, advice="train the part again"
-        )
+        raise MismatchError("a part's rows are not the rows of this run", faults=faults, advice="train the part again")
     return scores.reindex(wanted).to_numpy(dtype="float64")
 
 

@@ -69,11 +69,12 @@ def steady_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike, *, n_draws: i
     """
     label, score = _checked(np.asarray(labels), np.asarray(scores, dtype=np.float64))
     rng = np.random.default_rng(seed)
-    classes = [np.flatnonzero(label == value) for value in (0, 1)]
+    negatives, positives = (np.sort(score[label == value]) for value in (0, 1))  # whatever the rows' order
+    labels_drawn = np.repeat(np.array([0, 1], dtype=np.int8), [len(negatives), len(positives)])
     thresholds = []
     for _ in range(n_draws):
-        drawn = np.concatenate([rows[rng.integers(len(rows), size=len(rows))] for rows in classes if len(rows)])
-        thresholds.append(best_threshold(label[drawn], score[drawn]).threshold)
+        drawn = [rng.choice(of_class, size=len(of_class)) for of_class in (negatives, positives) if len(of_class)]
+        thresholds.append(best_threshold(labels_drawn, np.concatenate(drawn)).threshold)
     threshold = float(np.mean(thresholds))
     return Cut(threshold, f1(label, decide(score, threshold)))
 

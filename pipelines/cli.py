@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPES = "lexical,lexical-linear,e5-bi,e5-tree"
 EXIT_FAILED = 1
+EXIT_WORTH_RETRYING = 75
 
 Command = Callable[..., Any]
 
@@ -30,6 +31,9 @@ class Commands(click.Group):
         except CompetitionError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except MemoryError as error:
+            click.echo(f"error: out of memory ({error}); worth trying again with fewer rows or a smaller batch", err=True)
+            ctx.exit(EXIT_WORTH_RETRYING)
         except OSError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_FAILED)
@@ -45,7 +49,8 @@ class Commands(click.Group):
 def main(quiet: bool, verbose: bool) -> None:
     """From a search-relevance competition's raw files to a validated submission made by an ensemble.
 
-    Data goes to stdout, narration to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 validation failed.
+    Data goes to stdout, narration to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 validation failed,
+    75 worth retrying.
     """
     from pipelines.output import narrate
 
@@ -115,7 +120,8 @@ def settings_options(command: Command) -> Command:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--run", "run_dir", type=click.Path(path_type=Path), help="Write to the folder data/ of this run folder.")
 @click.option("--train-rows", default=6000, show_default=True)
 @click.option("--dev-rows", default=1500, show_default=True)
 @click.option("--test-rows", default=1500, show_default=True)
@@ -124,7 +130,8 @@ def settings_options(command: Command) -> Command:
 @click.option("--answers", type=click.Path(path_type=Path), help="Write the hidden test labels to this CSV file.")
 @format_option
 def sample(
-    folder: Path,
+    folder: Path | None,
+    run_dir: Path | None,
     train_rows: int,
     dev_rows: int,
     test_rows: int,
@@ -133,14 +140,16 @@ def sample(
     answers: Path | None,
     output: Any,
 ) -> None:
-    """Write a made-up multilingual competition with a known signal to FOLDER."""
+    """Write a made-up multilingual competition with a known signal to FOLDER, or to RUN/data."""
     import pandas as pd
 
     from competition.sample import write_sample
     from pipelines.output import print_table
 
+    if (folder is None) == (run_dir is None):
+        raise click.UsageError("name a FOLDER, or --run DIR")
     summary = write_sample(
-        folder,
+        folder or run_dir / "data",  # type: ignore[operator]  # one of them is there
         n_train=train_rows,
         n_dev=dev_rows,
         n_test=test_rows,
@@ -152,16 +161,19 @@ def sample(
 
 
 @main.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with the competition's files.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with the competition's files.")
+@click.option("--run", "run_dir", type=click.Path(path_type=Path), help="A run folder: check the files it was made of.")
 @click.option("--tasks", default="QC,QI", show_default=True)
 @format_option
-def check(data: Path, tasks: str, output: Any) -> None:
+def check(data: Path | None, run_dir: Path | None, tasks: str, output: Any) -> None:
     """Read a competition's files; report faults, duplicates, label conflicts and what dev and test share with train."""
     from pipelines.audit import audit
-    from pipelines.output import print_table
+    from pipelines.output import print_tables
 
-    for title, table in audit(data, _names(tasks)).items():
-        print_table(table, output, title=title)
+    if (data is None) == (run_dir is None):
+        raise click.UsageError("name --data DIR, or --run DIR")
+    folder = data or Path(_folder(run_dir).settings().data)  # type: ignore[arg-type]  # one of them is there
+    print_tables(audit(folder, _names(tasks)), output)
 
 
 @main.command()
@@ -171,7 +183,7 @@ def split(run_dir: Path, output: Any, **options: Any) -> None:
     """Make a run folder: read, clean and translate the rows, and deal the folds, once."""
     from pipelines import prepare
     from pipelines.audit import fold_tables
-    from pipelines.output import print_table
+    from pipelines.output import print_tables
     from pipelines.timing import timed
 
     run = _folder(run_dir)
@@ -179,8 +191,7 @@ def split(run_dir: Path, output: Any, **options: Any) -> None:
         prepare.prepare(run, _settings(**options, recipes="", overrides=()))
     with timed(run, "split"):
         prepare.split(run)
-    for title, table in fold_tables(run).items():
-        print_table(table, output, title=title)
+    print_tables(fold_tables(run), output)
 
 
 @main.command()
@@ -280,13 +291,12 @@ def leaderboard(run_dir: Path, by: str, task: str | None, output: Any) -> None:
     """Every base learner and ensemble with its cross-fitted F1; --by language: F1 on the labelled dev file."""
     from pipelines.ensembling import dev_table
     from pipelines.ensembling import leaderboard as make_board
-    from pipelines.output import print_table
+    from pipelines.output import print_table, print_tables
 
     run = _folder(run_dir)
     if by == "language":
-        for each in run.tasks():
-            if task in (None, each.name):
-                print_table(dev_table(run, each.name), output, title=f"{each.name}: F1 on dev")
+        names = [each.name for each in run.tasks() if task in (None, each.name)]
+        print_tables({f"{name}: F1 on dev": dev_table(run, name) for name in names}, output)
         return
     board = make_board(run)
     if output == "json":

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from competition.errors import CompetitionError
 from pipelines.config import EncoderSection, WeightsSection
 from pipelines.progress import progress
 from pipelines.weights import Weights, resolve_weights
@@ -44,9 +45,12 @@ class EmbeddingCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         name = uuid.uuid4().hex
         temporary = self.folder / f"{name}.tmp"
-        with temporary.open("wb") as file:
-            np.savez(file, keys=np.array([_key(text) for text in texts], dtype="S32"), vectors=vectors)
-        temporary.rename(self.folder / f"{name}.npz")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, keys=np.array([_key(text) for text in texts], dtype="S32"), vectors=vectors)
+            temporary.rename(self.folder / f"{name}.npz")
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +132,19 @@ def load_encoder(weights: Weights, encoder: EncoderSection) -> Any:
 
     from pipelines.weights import load_checked
 
-    load_checked(AutoModel, weights)  # refuses weights with missing keys, which the next lines would fill at random
+    plain = load_checked(
+        AutoModel, weights
+    )  # refuses weights with missing keys, which the next lines would fill at random
     if (weights.folder / "modules.json").is_file():
         model = SentenceTransformer(str(weights.folder), model_kwargs={"dtype": torch.float32})
     else:
         transformer = Transformer(str(weights.folder), model_kwargs={"dtype": torch.float32})
-        model = SentenceTransformer(modules=[transformer, Pooling(transformer.get_word_embedding_dimension())])
+        model = SentenceTransformer(modules=[transformer, Pooling(plain.config.get_text_config().hidden_size)])
+    if model.tokenizer.model_max_length < encoder.max_length:
+        raise CompetitionError(
+            f"encoder.max_length {encoder.max_length} is more than {weights.name} can read",
+            advice=f"set it to {model.tokenizer.model_max_length} or less",
+        )
     model.max_seq_length = encoder.max_length
     return model.eval()
 

@@ -17,6 +17,7 @@ from competition.tasks import Task
 from oof.blend import OptunaBlend, SingleLearner
 from oof.crossfit import Combiner, CrossFitted, Fitted, cross_fit, fit_final
 from oof.frame import PredictionFrame
+from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
 from oof.store import align, sha256
 from oof.threshold import best_threshold, calibration_alarm, decide
@@ -28,6 +29,7 @@ from submissions.write import SubmissionFiles, write_submission
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+COMBINERS = ("stack", "blend")
 FRAME_COLUMNS = ["id", "language", "query", "target", "query_en", "label"]
 
 
@@ -50,9 +52,14 @@ class Gathered:
     sources: Mapping[str, str]
 
 
-def combiners(seed: int) -> dict[str, Combiner]:
-    """The combiners that the commands offer, by name."""
-    return {"stack": LightGBMStacker(seed=seed), "blend": OptunaBlend(seed=seed)}
+def make_combiner(name: str, frames: Mapping[str, PredictionFrame], *, seed: int) -> Combiner:
+    """The combiner called `name`, one of `COMBINERS`; the stacker does without features that shift in dev or test."""
+    if name == "blend":
+        return OptunaBlend(seed=seed)
+    excluded = shifted_features(frames["train"], [frame for split, frame in frames.items() if split != "train"])
+    if excluded:
+        log.info("the stacker leaves out what differs in dev or test: %s", ", ".join(excluded))
+    return LightGBMStacker(seed=seed, excluded=excluded)
 
 
 def gather(run: RunFolder, task: str, learners: Sequence[str] | None = None) -> Gathered:
@@ -95,7 +102,6 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Sequence[str] | Non
 
     One that was made from the same parts is left as it is; one that was made from others is made again.
     """
-    combiner = combiners(run.settings().seed)[name]
     gathered = gather(run, task, learners)
     folder = run.ensemble(task, name)
     if (folder / MANIFEST).is_file() and _manifest(folder)["sources"] == dict(gathered.sources):
@@ -103,6 +109,7 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Sequence[str] | Non
         return folder
     train = gathered.frames["train"]
     log.info("%s: %s of %s", task, name, ", ".join(train.learners))
+    combiner = make_combiner(name, gathered.frames, seed=run.settings().seed)
     crossed = cross_fit(combiner, train)
     fitted = fit_final(combiner, train, cross_fitted=crossed)
     alarm = calibration_alarm(best_threshold(train.labels, crossed.scores))

@@ -1,8 +1,10 @@
 """What commands print: one table on stdout in the format asked for; narration goes to stderr by logging."""
 
+import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "json", "csv"]
 WIDE = 200
+LONGEST_CELL = 60
 
 
 def print_table(frame: "pd.DataFrame", output: Format, *, title: str = "") -> None:
@@ -20,6 +23,18 @@ def print_table(frame: "pd.DataFrame", output: Format, *, title: str = "") -> No
         print(frame.to_csv(index=False), end="")
     else:
         _print_rich(frame, title)
+
+
+def print_tables(tables: "Mapping[str, pd.DataFrame]", output: Format) -> None:
+    """Print several titled tables; as JSON one object with a list of objects per title."""
+    if output == "json":
+        lists = {title: json.loads(frame.to_json(orient="records")) for title, frame in tables.items()}
+        print(json.dumps(lists, ensure_ascii=False, indent=1))
+        return
+    for title, frame in tables.items():
+        if output == "csv":
+            print(f"# {title}")
+        print_table(frame, output, title=title)
 
 
 def _print_rich(frame: "pd.DataFrame", title: str) -> None:
@@ -41,7 +56,8 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
-    return str(value)
+    text = str(value)
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 
 
 def narrate(*, quiet: bool, verbose: bool) -> None:

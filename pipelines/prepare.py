@@ -9,7 +9,8 @@ import pandas as pd
 
 from competition.cleaning import clean, duplicate_report, normalise_query
 from competition.errors import CompetitionError, Fault, MismatchError
-from competition.folds import FoldPlan, Folds, load_folds, save_folds
+from competition.fold_store import Folds, load_folds, save_folds
+from competition.folds import FoldPlan
 from competition.plan_choice import choose_plan
 from competition.rows import digest_rows, read_competition
 from competition.tasks import Task, get_task
@@ -35,7 +36,7 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
     for name, splits in cleaned.items():
         _refuse_other_rows(run, name, splits)
     present = settings.model_copy(update={"tasks": tuple(cleaned)})
-    run.write_settings(present)
+    run.agree_on(present)
     for name, splits in cleaned.items():
         for split, rows in splits.items():
             _write_once(rows, run.rows_file(name, split))

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from competition.errors import CompetitionError, Fault, MismatchError
-from competition.folds import Folds, load_folds
+from competition.fold_store import Folds, load_folds
 from competition.rows import digest_rows
 from competition.tasks import SPLITS, Task, get_task
 from oof.store import Origin, PartStore
@@ -104,13 +104,18 @@ class RunFolder:
             raise CompetitionError("run.toml is not usable", faults=faults) from error
 
     def write_settings(self, settings: RunSettings) -> None:
-        """Keep the settings; a run that was made with others is refused, the differences named."""
-        if self.settings_file.is_file():
-            refuse_other_settings(self.settings(), settings)
+        """Keep the settings of a new run, or new recipes and overrides of an old one."""
         self.root.mkdir(parents=True, exist_ok=True)
         values = settings.model_dump(mode="json", exclude_none=True)
         text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
         write_text(self.settings_file, text)
+
+    def agree_on(self, settings: RunSettings) -> None:
+        """Keep the settings of a new run; an old run that was made with others is refused, the differences named."""
+        if self.settings_file.is_file():
+            refuse_other_settings(self.settings(), settings)
+        else:
+            self.write_settings(settings)
 
     def add_recipes(self, names: Sequence[str], overrides: Sequence[str]) -> None:
         """Record base learners of the run and the recipe keys that were overridden for them."""

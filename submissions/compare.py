@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault, MismatchError
+from competition.metrics import f1_from_counts
 from competition.tasks import Task
-from submissions.build import RowId, csv_name, is_row_id, text_name
-from submissions.validate import Source, find_sources, raise_faults, zip_sources
+from submissions.build import RowId, csv_name, text_name
+from submissions.formats import is_row_id
+from submissions.sources import Source, find_sources, zip_sources
+from submissions.validate import raise_faults
 
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 ALL = "all"
@@ -32,11 +35,9 @@ def read_predictions(path: Path | str, task: Task) -> pd.Series:
     contents = source.contents()
     raise_faults(str(path), contents.faults)
     ids = list(contents.by_id)
-    index = _index(ids, from_text=source.name.endswith(".csv"))
+    index = _index(ids, from_text=source.is_csv)
     if index is None:
-        raise CompetitionError(
-            f"{path}: some ids are integers and some are text", advice="use one kind of id"
-        )
+        raise CompetitionError(f"{path}: some ids are integers and some are text", advice="use one kind of id")
     return pd.Series(list(contents.by_id.values()), index=index, dtype=np.int8, name="prediction")
 
 
@@ -131,10 +132,9 @@ def _table(sums: pd.DataFrame) -> pd.DataFrame:
         return table
     table["labelled"] = sums["labelled"].astype(int)
     for side in ("a", "b"):
-        marked = sums[f"labelled_{side}"] + sums["positive"]
-        # No positives at all, neither labelled nor predicted: F1 is 0, as in scikit-learn.
-        f1 = (2 * sums[f"hits_{side}"] / marked).where(marked > 0, 0.0)
-        table[f"f1_{side}"] = f1.where(sums["labelled"] > 0)
+        hits = sums[f"hits_{side}"]
+        f1 = f1_from_counts(hits, sums[f"labelled_{side}"] - hits, sums["positive"] - hits)
+        table[f"f1_{side}"] = np.where(sums["labelled"] > 0, f1, np.nan)
     return table
 
 

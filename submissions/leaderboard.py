@@ -71,9 +71,7 @@ class Entry:
             number = float(value)
             object.__setattr__(self, key, None if math.isnan(number) else number)
             if math.isinf(number):
-                faults.append(
-                    Fault(f"leaderboard entry {self.name!r}", f"{key} is {number}", "a finite number")
-                )
+                faults.append(Fault(f"leaderboard entry {self.name!r}", f"{key} is {number}", "a finite number"))
         if faults:
             raise CompetitionError("a leaderboard entry is faulty", faults=faults)
 
@@ -180,11 +178,7 @@ class Leaderboard:
         if header != list(COLUMNS):
             faults = [Fault(f"{path}:1", f"the columns are {','.join(header)}", ",".join(COLUMNS))]
             raise CompetitionError(f"{path} is not a leaderboard", faults=faults)
-        faults = [
-            fault
-            for number, cells in enumerate(lines, start=2)
-            for fault in _cell_faults(path, number, cells)
-        ]
+        faults = [fault for number, cells in enumerate(lines, start=2) for fault in _cell_faults(path, number, cells)]
         if faults:
             raise CompetitionError(f"{path} is a faulty leaderboard", faults=faults)
         return cls.from_entries(_entry(cells) for cells in lines)

@@ -158,9 +158,7 @@ def _predictions(submission: Submission, rows: pd.DataFrame) -> list[int]:
 
 def _check_submissions(submissions: Sequence[Submission], rows: Mapping[str, pd.DataFrame]) -> None:
     names = [submission.task.name for submission in submissions]
-    faults = [
-        Fault(name, "has two submissions", "one per task") for name in set(names) if names.count(name) > 1
-    ]
+    faults = [Fault(name, "has two submissions", "one per task") for name in set(names) if names.count(name) > 1]
     faults += [Fault(name, "has no input rows") for name in names if name not in rows]
     for submission in submissions:
         if submission.task.name in rows:
@@ -172,9 +170,7 @@ def _check_folder(folder: Path, *, replace: bool) -> None:
     if not os.path.lexists(folder):
         return
     if not replace:
-        raise CompetitionError(
-            f"{folder} is there already", advice="choose another name, or ask to replace it"
-        )
+        raise CompetitionError(f"{folder} is there already", advice="choose another name, or ask to replace it")
     if folder.is_symlink() or not folder.is_dir():
         raise CompetitionError(f"{folder} is not a folder", advice="choose another name")
     strangers = sorted(file.name for file in folder.iterdir() if not OWN_FILE.fullmatch(file.name))
@@ -208,14 +204,10 @@ def _write_files(
         "warnings": [
             warning
             for each in submissions
-            for warning in rate_warnings(
-                each.task, each.predictions.tolist(), train_rates.get(each.task.name)
-            )
+            for warning in rate_warnings(each.task, each.predictions.tolist(), train_rates.get(each.task.name))
         ],
     }
-    (folder / MANIFEST_NAME).write_bytes(
-        orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    )
+    (folder / MANIFEST_NAME).write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def _entry(path: Path) -> dict[str, Any]:

@@ -107,6 +107,16 @@ def test_mapping_distinct_texts_equals_mapping_each(texts):
     assert mapped.index.equals(series.index)
 
 
+def test_map_distinct_calls_once_per_text():
+    calls = []
+    mapped = map_distinct(
+        pd.Series(["b", "a", "b"], index=[7, 3, 5], dtype="str"),
+        lambda text: calls.append(text) or text + "!",
+    )
+    assert mapped.to_dict() == {7: "b!", 3: "a!", 5: "b!"}
+    assert sorted(calls) == ["a", "b"]
+
+
 # Rows
 
 RAW = make_rows(

@@ -21,9 +21,7 @@ ROWS = [
 
 def make_rows(lines: list[tuple] = ROWS) -> tuple[pd.DataFrame, pd.Series]:
     frame = pd.DataFrame(lines, columns=COLUMNS)
-    frame = frame.astype(
-        {"language": "str", "query": "str", "target": "str", "label": "Int8", "fold": "int8"}
-    )
+    frame = frame.astype({"language": "str", "query": "str", "target": "str", "label": "Int8", "fold": "int8"})
     return frame.drop(columns="fold"), frame["fold"]
 
 
@@ -50,9 +48,7 @@ def test_overlaps_are_the_hand_counted_ones():
 
 
 def test_a_shared_prefix_is_found_at_its_depth_only():
-    rows, folds = make_rows(
-        [(1, "en", "a", "tech,cables,usb", 1, 0), (2, "en", "b", "tech,cables,hdmi", 1, 1)]
-    )
+    rows, folds = make_rows([(1, "en", "a", "tech,cables,usb", 1, 0), (2, "en", "b", "tech,cables,hdmi", 1, 1)])
     found = shared(fold_report(rows, folds, plan=PLAN, task=QC).overlaps)
     assert found["category to level 1"] == [1, 1, 2]
     assert found["category to level 2"] == [1, 1, 2]

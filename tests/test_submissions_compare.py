@@ -74,11 +74,7 @@ def test_f1_counts_only_rows_that_have_a_label() -> None:
 
 @pytest.mark.parametrize("label", [None, pd.NA])
 def test_without_labels_there_is_no_f1(label: object) -> None:
-    rows = (
-        ROWS.drop(columns="label")
-        if label is None
-        else ROWS.assign(label=pd.array([pd.NA] * N_ROWS, dtype="Int8"))
-    )
+    rows = ROWS.drop(columns="label") if label is None else ROWS.assign(label=pd.array([pd.NA] * N_ROWS, dtype="Int8"))
     assert "f1_a" not in compare(A, B, rows)
 
 

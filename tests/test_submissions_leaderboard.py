@@ -13,12 +13,8 @@ from submissions.leaderboard import COLUMNS, NUMBERS, Entry, Leaderboard
 CHARACTER = st.characters(exclude_categories=["C", "Z"], include_characters=" ")
 NAME = st.text(CHARACTER, min_size=1, max_size=8).filter(str.isprintable)
 NUMBER = st.none() | st.floats(allow_infinity=False)
-ENTRY = st.builds(
-    Entry, task=st.sampled_from(["QC", "QI"]), name=NAME, kind=NAME, **dict.fromkeys(NUMBERS, NUMBER)
-)
-BOARD = st.lists(ENTRY, max_size=6, unique_by=lambda entry: (entry.task, entry.name)).map(
-    Leaderboard.from_entries
-)
+ENTRY = st.builds(Entry, task=st.sampled_from(["QC", "QI"]), name=NAME, kind=NAME, **dict.fromkeys(NUMBERS, NUMBER))
+BOARD = st.lists(ENTRY, max_size=6, unique_by=lambda entry: (entry.task, entry.name)).map(Leaderboard.from_entries)
 
 
 def entry(task: str, name: str, f1: float | None) -> Entry:
@@ -71,9 +67,7 @@ def test_one_task_alone_has_no_average_and_an_old_one_is_dropped() -> None:
 def test_a_model_twice_is_refused_and_a_new_entry_takes_the_place_of_the_old() -> None:
     with pytest.raises(CompetitionError, match="stands there 2 times"):
         Leaderboard.from_entries([entry("QC", "a", 0.5), entry("QC", "a", 0.6)])
-    board = Leaderboard.from_entries([entry("QC", "a", 0.5), entry("QC", "b", 0.55)]).with_entry(
-        entry("QC", "a", 0.6)
-    )
+    board = Leaderboard.from_entries([entry("QC", "a", 0.5), entry("QC", "b", 0.55)]).with_entry(entry("QC", "a", 0.6))
     assert [each.f1 for each in board.entries] == [0.6, 0.55]
 
 
@@ -92,9 +86,7 @@ def test_an_infinite_number_is_refused_and_nan_is_none() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(board=BOARD)
-def test_csv_gives_back_an_equal_leaderboard(
-    tmp_path_factory: pytest.TempPathFactory, board: Leaderboard
-) -> None:
+def test_csv_gives_back_an_equal_leaderboard(tmp_path_factory: pytest.TempPathFactory, board: Leaderboard) -> None:
     path = tmp_path_factory.mktemp("board") / "leaderboard.csv"
     board.write_csv(path)
     assert Leaderboard.read_csv(path) == board

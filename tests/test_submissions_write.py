@@ -39,11 +39,7 @@ def submission(task: Task = QC, values: tuple[int, ...] = (1, 0, 1)) -> Submissi
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def test_the_files_are_in_the_competitions_form(tmp_path: Path) -> None:
@@ -65,9 +61,7 @@ def test_the_files_are_in_the_competitions_form(tmp_path: Path) -> None:
 
 def test_the_manifest_names_every_file_with_its_digest(tmp_path: Path) -> None:
     made = cut(QC, ROWS["id"], [0.5, 0.1, 0.9], 0.45)
-    files = write_submission(
-        tmp_path / "first", [made], {"QC": ROWS}, manifest={"seed": 7}, train_rates={"QC": 0.1}
-    )
+    files = write_submission(tmp_path / "first", [made], {"QC": ROWS}, manifest={"seed": 7}, train_rates={"QC": 0.1})
     manifest = json.loads(files.manifest.read_text())
     assert manifest["seed"] == 7
     assert manifest["tasks"] == {"QC": {"rows": 3, "positive_rate": 2 / 3, "threshold": 0.45}}

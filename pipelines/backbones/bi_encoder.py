@@ -44,7 +44,7 @@ class BiEncoder:
             return np.zeros(0, dtype=np.float32)
         vectors = self._vectors(rows, task)
         scores = [self._score(kind, head, vectors) for kind, head in self.heads.items()]
-        return np.mean(scores, axis=0, dtype=np.float32)
+        return np.asarray(np.mean(scores, axis=0, dtype=np.float32))
 
     def save(self, folder: Path) -> None:
         """Write the heads (safetensors, LightGBM's text) and the recipe; the frozen encoder stays where it is."""

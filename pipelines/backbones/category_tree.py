@@ -9,10 +9,11 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from competition.categories import ROOT
 from competition.tasks import Task
 from pipelines.backbones.bi_encoder import shared_embedder
 from pipelines.backbones.boosting import Boosting, probabilities
-from pipelines.backbones.candidates import places_in, query_codes, relations, standing_among, with_candidates
+from pipelines.backbones.candidates import nearest_nodes, places_in, relations, standing_among, with_candidates
 from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace
 from pipelines.backbones.tree_features import FEATURES, TreeFeatures
 from pipelines.config import CategoryTreeRecipe
@@ -25,7 +26,11 @@ COMPARED = [FEATURES.index(name) for name in ("similarity", "z", "nearest_relati
 
 @dataclass(frozen=True)
 class CategoryTreeLearner:
-    """Tree features of frozen embeddings under a LightGBM head; for tasks whose target is a category path."""
+    """Tree features of frozen embeddings under a LightGBM head; for tasks whose target is a category path.
+
+    The tree is that of the workspace's corpus. A target that is no node of it counts as its nearest ancestor that
+    is one; where there is none, all features are missing and the head says what it says of nothing.
+    """
 
     recipe: CategoryTreeRecipe
     workspace: Workspace
@@ -78,16 +83,21 @@ class CategoryTreeLearner:
     def _features(self, rows: pd.DataFrame) -> np.ndarray:
         """Tree features in each space; with `candidates`, how they stand among those of the query's other targets."""
         corpus = self.workspace.corpus
-        pairs = with_candidates(rows[PAIR], corpus) if self.recipe.candidates else rows[PAIR].drop_duplicates()
-        nodes = corpus.tree.places(pairs["target"])
+        pairs = rows[PAIR].drop_duplicates(ignore_index=True)
+        if self.recipe.candidates:
+            pairs = with_candidates(pairs, corpus)
+        found = nearest_nodes(pairs["target"], corpus.tree)
+        nodes = np.maximum(found, 0)
         queries = query_text(pairs, self.recipe.text.view).tolist()
         spaces = [shared_tree(corpus, self._embedder(), self.recipe, space) for space in self.recipe.spaces]
         tables = [space.table(pairs["language"].tolist(), queries, nodes.tolist()) for space in spaces]
         if self.recipe.candidates:
-            codes = query_codes(pairs)
+            codes = pairs["among"].to_numpy()
             tables += [standing_among(table[:, COMPARED], codes) for table in tables]
             tables.append(relations(nodes, codes, corpus.tree))
-        return np.hstack(tables)[places_in(pairs, rows)]
+        features = np.hstack(tables)
+        features[found == ROOT] = np.nan
+        return np.asarray(features[places_in(pairs, rows)])
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +65,8 @@ class CrossEncoder:
         lengths = np.array([len(item["input_ids"]) for item in inputs], dtype=np.int64)
         scores = np.empty(len(first), dtype=np.float32)
         device = next(self.model.parameters()).device
-        with progress(f"score {task.name} pairs", total=len(first)) as advance, torch.inference_mode():
+        half = torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.training.precision == "bf16")
+        with progress(f"score {task.name} pairs", total=len(first)) as advance, torch.inference_mode(), half:
             for batch in batches_by_length(lengths, tokens_per_batch=TOKENS_PER_BATCH):
                 padded = self.tokenizer.pad([inputs[i] for i in batch], return_tensors="pt").to(device)
                 logits = self.model(**padded)["logits"].float()
@@ -77,7 +79,7 @@ class CrossEncoder:
         from pipelines.backbones.pair_model import save_pair_model
 
         folder.mkdir(parents=True, exist_ok=True)
-        save_pair_model(self.model, folder)
+        save_pair_model(self.recipe, self.model, folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
         text = json.dumps({"recipe": self.recipe.model_dump(mode="json")}, indent=1)
         (folder / DETAILS).write_text(text, encoding="utf-8")
@@ -85,12 +87,15 @@ class CrossEncoder:
     @classmethod
     def load(cls, folder: Path, workspace: Workspace) -> "CrossEncoder":
         """The cross-encoder that `save` wrote."""
+        import torch
+
         from pipelines.backbones.pair_model import load_tokenizer, restore_pair_model
 
         values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
         recipe = CrossEncoderRecipe.model_validate(values["recipe"])
         tokenizer = load_tokenizer(folder / "tokenizer")
-        return cls(recipe, workspace, restore_pair_model(recipe, folder, tokenizer), tokenizer)
+        model = restore_pair_model(recipe, folder, tokenizer)
+        return cls(recipe, workspace, model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
 
     def details(self) -> dict[str, Any]:
         """Parameter counts and the device."""
@@ -119,8 +124,7 @@ class CrossEncoder:
 
     def _train(self, model: Any, tokenizer: Any, inputs: Sequence[dict[str, list[int]]], labels: np.ndarray) -> None:
         import torch
-        from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
-        from transformers.trainer_utils import get_last_checkpoint
+        from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
         training, scratch = self.recipe.training, self.workspace.scratch / "checkpoints"
         scratch.mkdir(parents=True, exist_ok=True)
@@ -155,7 +159,21 @@ class CrossEncoder:
             processing_class=tokenizer,
             callbacks=[_log_progress()],
         )
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
+        trainer.remove_callback(PrinterCallback)  # it would print to stdout
+        trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it scores differently until reloaded
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint below `folder`; one that a kill left half-written is deleted."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_bytes())  # what the Trainer writes last
+        except (FileNotFoundError, ValueError):
+            log.warning("%s is not whole and is deleted", checkpoint)
+            shutil.rmtree(checkpoint)
+    whole = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return str(whole[-1]) if whole else None
 
 
 def _log_progress() -> Any:

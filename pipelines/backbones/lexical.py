@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.special import expit
 
 from competition.categories import leaf, levels
 from competition.tasks import Task
@@ -35,7 +36,7 @@ class Linear:
         """Probability of label 1, float32 ``(n_rows,)``."""
         n_dense = dense.shape[1]
         logits = (dense - self.mean) / self.scale @ self.weights[:n_dense] + ngrams @ self.weights[n_dense:]
-        return (1 / (1 + np.exp(-(logits + self.bias)))).astype(np.float32)
+        return np.asarray(expit(logits + self.bias), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Lexical:
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """Probability of label 1, float32 ``(n_rows,)``."""
+        if rows.empty:
+            return np.zeros(0, dtype=np.float32)
         dense = self._dense(rows, task)
         if isinstance(self.head, Linear):
             return self.head.predict(dense, self._ngrams(rows))
@@ -115,7 +118,7 @@ class Lexical:
                 blocks.append(tfidf.cosine(queries, texts)[:, None])
         return np.hstack(blocks)
 
-    def _ngrams(self, rows: pd.DataFrame) -> sparse.csr_matrix:
+    def _ngrams(self, rows: pd.DataFrame) -> Any:
         tfidf = shared_tfidf(self.workspace.corpus, self.recipe.ngrams)
         sides = [tfidf.transform(query_text(rows, view).tolist()) for view in self._views()]
         return sparse.hstack([*sides, tfidf.transform(rows["target"].tolist())], format="csr")
@@ -155,7 +158,7 @@ class Tfidf:
         counts = np.bincount(self.vectoriser.transform(targets).indices, minlength=ngrams.max_features)
         self.weights = (np.log((1 + len(targets)) / (1 + counts)) + 1).astype(np.float32)
 
-    def transform(self, texts: list[str]) -> sparse.csr_matrix:
+    def transform(self, texts: list[str]) -> Any:
         """Unit TF-IDF rows, ``(n_texts, max_features)``; sublinear counts."""
         from sklearn.preprocessing import normalize
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import fsum
 
 import numpy as np
 from rapidfuzz import fuzz
@@ -87,8 +88,8 @@ class WordWeights:
         return float(np.log((self.n_texts + 1) / (self.counts[word] + 1)) + 0.1)
 
     def total(self, words: Iterable[str]) -> float:
-        """Sum of the words' weights."""
-        return sum(self[word] for word in words)
+        """Sum of the words' weights, exact, so that a set's order does not show in it."""
+        return fsum(self[word] for word in words)
 
 
 class PairFeatures:
@@ -163,12 +164,12 @@ def _codes(q: Text, t: Text, weights: WordWeights) -> list[float]:
         len(q.codes),
         len(t.codes),
         _share(sum(code in t.unique for code in q.codes), len(q.codes)),
-        _share(sum(code in t.squashed for code in q.codes), len(q.codes)),
-        sum(code not in t.squashed for code in q.codes),
-        _share(sum(code in q.squashed for code in t.codes), len(t.codes)),
-        sum(code not in q.squashed for code in t.codes),
+        _share(sum(_stands_in(code, t) for code in q.codes), len(q.codes)),
+        sum(not _stands_in(code, t) for code in q.codes),
+        _share(sum(_stands_in(code, q) for code in t.codes), len(t.codes)),
+        sum(not _stands_in(code, q) for code in t.codes),
         len(longest),
-        _longest_inside(longest, t.squashed) / len(longest) if longest else NONE,
+        _longest_inside(longest, t) / len(longest) if longest else NONE,
         max((fuzz.ratio(longest, code) for code in t.codes), default=0.0) / 100 if longest else NONE,
         len(q.numbers & t.numbers) / max(1, len(q.numbers | t.numbers)),
         _share(len(q.numbers & t.numbers), len(q.numbers)),
@@ -190,10 +191,15 @@ def _similarity(q: Text, t: Text) -> list[float]:
     ]
 
 
-def _longest_inside(code: str, text: str) -> int:
+def _stands_in(code: str, text: Text) -> bool:
+    """As a word (``2.5``), or inside the squashed text (``1000xm4`` in ``wh1000xm4``)."""
+    return code in text.unique or code in text.squashed
+
+
+def _longest_inside(code: str, text: Text) -> int:
     """Length of the longest piece of `code` that stands in `text` (codes are short: a plain search is fast)."""
     for size in range(len(code), 0, -1):
-        if any(code[start : start + size] in text for start in range(len(code) - size + 1)):
+        if any(_stands_in(code[start : start + size], text) for start in range(len(code) - size + 1)):
             return size
     return 0
 

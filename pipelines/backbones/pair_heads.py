@@ -82,11 +82,11 @@ def fit_head(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps)
         wanted = torch.from_numpy(labels.astype(np.float32))
         for _ in range(epochs):
-            for rows in torch.randperm(len(vectors), generator=generator).split(BATCH):
+            for rows in torch.split(torch.randperm(len(vectors), generator=generator), BATCH):
                 logits = module(torch.from_numpy(vectors.features(rows.numpy())))
                 loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted[rows])
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
     return module.eval()
@@ -97,7 +97,7 @@ def make_head(n_features: int, *, hidden: int, dropout: float) -> Any:
     import torch
     from torch import nn
 
-    layers = [nn.Linear(n_features, 1)]
+    layers: list[nn.Module] = [nn.Linear(n_features, 1)]
     if hidden:
         layers = [nn.Linear(n_features, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1)]
 

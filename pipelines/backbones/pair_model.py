@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from competition.errors import CompetitionError
 from pipelines.config import CrossEncoderRecipe
 from pipelines.weights import Weights, load_checked, resolve_weights
 
@@ -17,21 +18,58 @@ def load_tokenizer(folder: Path) -> Any:
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise CompetitionError(
+                f"the tokenizer of {folder} has neither a padding nor an end token",
+                advice="set pad_token in its tokenizer_config.json",
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def load_pair_model(recipe: CrossEncoderRecipe, weights: Weights, tokenizer: Any) -> Any:
     """The recipe's model on pretrained weights, with a new head."""
+    if tokenizer.model_max_length < recipe.max_length:
+        raise CompetitionError(
+            f"max_length {recipe.max_length} is more than {weights.name} can read",
+            advice=f"set max_length to {tokenizer.model_max_length} or less",
+        )
+    model = _pretrained(recipe, weights, tokenizer)
+    if recipe.pooling == "model":
+        return _with_lora(model, recipe, task_type="SEQ_CLS")
+    return mean_pooled(_with_lora(model, recipe, task_type="FEATURE_EXTRACTION"))
+
+
+def _pretrained(recipe: CrossEncoderRecipe, weights: Weights, tokenizer: Any) -> Any:
+    """The network that adapters are put on: the encoder alone, or with the head of its own class."""
     from transformers import AutoModel, AutoModelForSequenceClassification
 
-    if recipe.pooling == "model":
-        model = load_checked(AutoModelForSequenceClassification, weights, num_labels=N_LABELS)
-        model.config.pad_token_id = tokenizer.pad_token_id
-        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-        return _with_lora(model, recipe, task_type="SEQ_CLS")
-    encoder = load_checked(AutoModel, weights)
-    return mean_pooled(_with_lora(encoder, recipe, task_type="FEATURE_EXTRACTION"))
+    if recipe.pooling == "mean":
+        return text_part(load_checked(AutoModel, weights))
+    model = text_part(load_checked(AutoModelForSequenceClassification, weights, num_labels=N_LABELS))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def text_part(model: Any) -> Any:
+    """The language model (and head) of a multimodal model; any other model as it is.
+
+    Gemma-3 4B and larger are published with an image tower. Adapters would go there too, and `token_type_ids` of 1
+    mean an image there.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    config = model.config.get_text_config()
+    if config is model.config:
+        return model
+    if not hasattr(model, "score"):
+        return model.language_model
+    with torch.device("meta"):  # no memory and no time for weights that are replaced
+        text = AutoModelForSequenceClassification.from_config(config)
+    setattr(text, text.base_model_prefix, model.base_model.language_model)
+    text.score = model.score
+    return text
 
 
 def mean_pooled(encoder: Any) -> Any:
@@ -49,9 +87,13 @@ def mean_pooled(encoder: Any) -> Any:
             self.dropout = nn.Dropout(HEAD_DROPOUT)
             self.head = nn.Linear(encoder.config.get_text_config().hidden_size, N_LABELS)
 
-        def forward(self, labels: Any = None, **inputs: Any) -> dict[str, Any]:
-            hidden = self.encoder(**inputs).last_hidden_state
-            mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        # Named inputs: the Trainer drops what a signature does not name, and would scale the loss for **kwargs.
+        def forward(
+            self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None, labels: Any = None
+        ) -> dict[str, Any]:
+            types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+            mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * mask).sum(1) / mask.sum(1)
             logits = self.head(self.dropout(pooled.float()))
             if labels is None:
@@ -64,13 +106,13 @@ def mean_pooled(encoder: Any) -> Any:
     return MeanPooled()
 
 
-def save_pair_model(model: Any, folder: Path) -> None:
+def save_pair_model(recipe: CrossEncoderRecipe, model: Any, folder: Path) -> None:
     """Write the model as safetensors: adapter (if any) and head, or all of it."""
     from safetensors.torch import save_file
 
-    encoder = getattr(model, "encoder", model) if hasattr(model, "head") else model
-    encoder.save_pretrained(folder / (ADAPTER if _is_peft(encoder) else MODEL))
-    if encoder is not model:
+    encoder = model.encoder if recipe.pooling == "mean" else model
+    encoder.save_pretrained(folder / (MODEL if recipe.training.lora is None else ADAPTER))
+    if recipe.pooling == "mean":
         save_file({name: tensor.contiguous() for name, tensor in model.head.state_dict().items()}, folder / HEAD)
 
 
@@ -79,19 +121,15 @@ def restore_pair_model(recipe: CrossEncoderRecipe, folder: Path, tokenizer: Any)
     from safetensors.torch import load_file
     from transformers import AutoModel, AutoModelForSequenceClassification
 
-    whole = recipe.pooling == "model"
-    auto_class = AutoModelForSequenceClassification if whole else AutoModel
     if (folder / ADAPTER).is_dir():
         from peft import PeftModel
 
         weights = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
-        base = load_checked(auto_class, weights, **({"num_labels": N_LABELS} if whole else {}))
-        if whole:
-            base.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-        encoder = PeftModel.from_pretrained(base, folder / ADAPTER)
+        encoder = PeftModel.from_pretrained(_pretrained(recipe, weights, tokenizer), folder / ADAPTER)
     else:
+        auto_class = AutoModelForSequenceClassification if recipe.pooling == "model" else AutoModel
         encoder = load_checked(auto_class, resolve_weights(str(folder / MODEL), source="folder"), head_prefixes=())
-    if whole:
+    if recipe.pooling == "model":
         return encoder.eval()
     model = mean_pooled(encoder)
     model.head.load_state_dict(load_file(folder / HEAD))
@@ -113,9 +151,3 @@ def _with_lora(model: Any, recipe: CrossEncoderRecipe, *, task_type: str) -> Any
         task_type=task_type,
     )
     return get_peft_model(model, config)
-
-
-def _is_peft(model: Any) -> bool:
-    from peft import PeftModel
-
-    return isinstance(model, PeftModel)

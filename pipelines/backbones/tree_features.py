@@ -93,10 +93,12 @@ class Families:
         sorted_values = values[:, order]
         family = np.repeat(np.arange(len(starts)), np.diff([*starts, len(order)]))
         first = np.maximum.reduceat(sorted_values, starts, axis=1)[:, family]
-        rest = np.where(sorted_values == first, np.float32(-1.0), sorted_values)
+        is_first = sorted_values == first
+        rest = np.where(is_first, np.float32(-1.0), sorted_values)
         second = np.maximum.reduceat(rest, starts, axis=1)[:, family]
+        tied = np.add.reduceat(is_first.astype(np.int32), starts, axis=1)[:, family] > 1
         best = np.empty_like(values)
-        best[:, order] = np.where(sorted_values == first, second, first)
+        best[:, order] = np.where(is_first & ~tied, second, first)
         return best
 
     def of_parent(self, values: np.ndarray, *, without: float) -> np.ndarray:
@@ -161,8 +163,8 @@ class TreeFeatures:
             yield self._features(vectors[start : start + CHUNK], which[rows] - start, node[rows])
 
     def _features(self, vectors: np.ndarray, q: np.ndarray, t: np.ndarray) -> np.ndarray:
-        views = [vectors @ nodes.T for nodes in self.nodes]
-        similarity = np.mean(views, axis=0, dtype=np.float32)
+        views = [_cosines(vectors, nodes) for nodes in self.nodes]
+        similarity = np.asarray(np.mean(views, axis=0, dtype=np.float32))
         hubless = similarity - self.hubness / 2
         columns = [view[q, t] for view in views]
         columns += self._standing(similarity, q, t)
@@ -235,7 +237,7 @@ class TreeFeatures:
         """How near each node is to its nearest queries, and its mean similarity, over a fixed sample of queries."""
         sample = np.random.default_rng(0).permutation(len(vectors))[:HUB_SAMPLE]
         queries = self._centred_queries(vectors[sample], languages[sample])
-        similarity = np.mean([queries @ nodes.T for nodes in self.nodes], axis=0, dtype=np.float32)
+        similarity = np.asarray(np.mean([queries @ nodes.T for nodes in self.nodes], axis=0, dtype=np.float32))
         self.hubness = _mean_of_greatest(similarity, axis=0)
         self.node_mean, self.node_std = similarity.mean(axis=0), similarity.std(axis=0) + TINY
 
@@ -261,11 +263,22 @@ def node_texts(tree: CategoryTree) -> list[list[str]]:
     return [paths, [",".join(levels(path)[-2:]) for path in paths], [leaf(path) for path in paths]]
 
 
+def _cosines(vectors: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """``(n_queries, n_nodes)``, of at most `CHUNK` queries, the same bit for bit whatever else is in the chunk.
+
+    A product's last bits depend on the number of its rows, and trees turn a last bit into another leaf.
+    """
+    padded = np.zeros((CHUNK, vectors.shape[1]), dtype=np.float32)
+    padded[: len(vectors)] = vectors
+    return np.asarray((padded @ nodes.T)[: len(vectors)])
+
+
 def _mean_of_greatest(values: np.ndarray, *, axis: int) -> np.ndarray:
     count = min(N_NEIGHBOURS, values.shape[axis])
     greatest = np.partition(values, -count, axis=axis)
-    return np.take(greatest, np.arange(values.shape[axis] - count, values.shape[axis]), axis=axis).mean(axis=axis)
+    largest = np.take(greatest, np.arange(values.shape[axis] - count, values.shape[axis]), axis=axis)
+    return np.asarray(largest.mean(axis=axis))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))

@@ -1,0 +1,218 @@
+"""Folds on disk: dealt once, saved with a digest, read by every later stage."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from competition.errors import CompetitionError, Fault, MismatchError
+from competition.folds import FoldPlan, name_ids
+from competition.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Saved folds: one value, its rows in the order of the file (RangeIndex).
+
+    Attributes
+    ----------
+    task
+        Name of the task.
+    ids, fold, group
+        ``(n_rows,)`` each: row id, int8 fold, text group.
+    rows_digest
+        Digest of the rows that were dealt.
+    digest
+        Digest of plan, ids, folds and groups (`digest_folds`): what later stages record and compare.
+    """
+
+    task: str
+    plan: FoldPlan
+    ids: pd.Series
+    fold: pd.Series
+    group: pd.Series
+    rows_digest: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        faults = []
+        if not self.ids.is_unique:
+            faults.append(Fault("ids", f"repeated: {name_ids(self.ids[self.ids.duplicated()])}", "each id once"))
+        if not self.fold.between(0, self.plan.n_splits - 1).all():
+            found = f"{self.fold.min()} to {self.fold.max()}"
+            faults.append(Fault("fold", found, f"0 to {self.plan.n_splits - 1}"))
+        pairs = pd.DataFrame({"group": self.group, "fold": self.fold}).drop_duplicates()
+        spanning = pairs["group"][pairs["group"].duplicated()].unique()
+        if len(spanning):
+            found = f"{len(spanning):,} span several folds, first {spanning[0]!r}"
+            faults.append(Fault("groups", found, "one fold per group"))
+        if faults:
+            raise CompetitionError(f"{self.task}: these folds cannot be", faults=faults)
+
+    def align(self, rows: pd.DataFrame) -> pd.Series:
+        """The fold of every row of `rows`, found by id: int8 named "fold", with the index of `rows`.
+
+        Raises
+        ------
+        MismatchError
+            A row has no fold, or a fold's row is not there.
+        """
+        faults = _id_faults(saved=self.ids, given=rows["id"])
+        if faults:
+            summary = f"{self.task}: the saved folds are of other rows"
+            raise MismatchError(summary, faults=faults, advice="use the rows that the folds were dealt from")
+        places = pd.Index(self.ids).get_indexer(pd.Index(rows["id"]))
+        return pd.Series(self.fold.to_numpy()[places], index=rows.index, name="fold")
+
+
+def digest_folds(plan: FoldPlan, *, ids: pd.Series, fold: pd.Series, group: pd.Series) -> str:
+    """Digest, 16 hex digits, of the plan and of every row's id, fold and group, in this order of rows."""
+    payload = orjson.dumps([asdict(plan), ids.tolist(), fold.tolist(), group.tolist()])
+    return hashlib.sha256(payload).hexdigest()[:16]
+
+
+def save_folds(
+    folder: Path,
+    name: str,
+    *,
+    rows: pd.DataFrame,
+    folds: pd.Series,
+    plan: FoldPlan,
+    task: Task,
+    rows_digest: str,
+) -> Folds:
+    """The folds now in `folder`: ``<name>.parquet`` (id, fold, group), then its manifest ``<name>.json``.
+
+    Saving the same folds again writes nothing. A Parquet file without a manifest does not count.
+
+    Raises
+    ------
+    MismatchError
+        Others are saved there already; the faults say how they differ.
+    """
+    assert folds.index.equals(rows.index), "folds and rows are not aligned"
+    columns = {"ids": rows["id"], "fold": folds.astype("int8"), "group": plan.group(rows, task)}
+    columns = {key: column.reset_index(drop=True) for key, column in columns.items()}
+    digest = digest_folds(plan, **columns)
+    new = Folds(task=task.name, plan=plan, rows_digest=rows_digest, digest=digest, **columns)
+    if (folder / f"{name}.json").exists():
+        _require_same(load_folds(folder, name), new, where=folder / f"{name}.json")
+        return new
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame({"id": new.ids, "fold": new.fold, "group": new.group})
+    _write(folder / f"{name}.parquet", lambda path: table.to_parquet(path, index=False))
+    manifest = json.dumps(_manifest(new, rows), indent=2) + "\n"
+    _write(folder / f"{name}.json", lambda path: path.write_text(manifest, encoding="utf-8"))
+    return new
+
+
+def load_folds(folder: Path, name: str) -> Folds:
+    """The folds saved as `name`, verified against their digest.
+
+    Raises
+    ------
+    CompetitionError
+        They are not there, or a file was changed since it was written.
+    """
+    path = folder / f"{name}.json"
+    if not path.exists():
+        raise CompetitionError(f"no folds are saved as {path}", advice="split the rows first")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        table = pd.read_parquet(path.with_suffix(".parquet"))
+        found = {"ids": table["id"], "fold": table["fold"], "group": table["group"]}
+        plan = FoldPlan(**manifest["plan"])
+        task, rows_digest, digest = (manifest[key] for key in ("task", "rows_digest", "folds_digest"))
+    except (OSError, ValueError, KeyError, TypeError, CompetitionError) as error:  # ValueError: not JSON, not Parquet
+        raise _damaged(path, found=f"unreadable: {error}") from error
+    if digest_folds(plan, **found) != digest:
+        raise _damaged(path, found="plan or rows do not have the digest in the manifest")
+    return Folds(task=task, plan=plan, rows_digest=rows_digest, digest=digest, **found)
+
+
+def _manifest(folds: Folds, rows: pd.DataFrame) -> dict[str, Any]:
+    n_splits = folds.plan.n_splits
+    positive = (rows["label"] == 1).fillna(False).to_numpy(dtype=bool)
+    counts = {
+        "rows": len(folds.ids),
+        "groups": int(folds.group.nunique()),
+        "rows_per_fold": np.bincount(folds.fold, minlength=n_splits).tolist(),
+        "positives_per_fold": np.bincount(folds.fold[positive], minlength=n_splits).tolist(),
+    }
+    versions = {package: importlib.metadata.version(package) for package in ("numpy", "pandas", "relstack")}
+    return {
+        "task": folds.task,
+        "plan": asdict(folds.plan),
+        "rows_digest": folds.rows_digest,
+        "folds_digest": folds.digest,
+        "counts": counts,
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write under a temporary name beside `path`, then rename: `path` is whole or not there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _damaged(path: Path, *, found: str) -> CompetitionError:
+    advice = "restore both files; or delete both, split again, and delete all parts made with these folds"
+    return CompetitionError("saved folds are damaged", faults=[Fault(str(path), found)], advice=advice)
+
+
+def _require_same(saved: Folds, new: Folds, *, where: Path) -> None:
+    old_fields, new_fields = asdict(saved.plan), asdict(new.plan)
+    faults = [
+        Fault(f"plan.{key}", f"{new_fields[key]!r}, saved {old_fields[key]!r}")
+        for key in new_fields
+        if new_fields[key] != old_fields[key]
+    ]
+    faults += [
+        Fault(key, f"{getattr(new, key)}, saved {getattr(saved, key)}")
+        for key in ("task", "rows_digest")
+        if getattr(new, key) != getattr(saved, key)
+    ]
+    faults += _id_faults(saved=saved.ids, given=new.ids) or _row_faults(saved, new)
+    if faults:
+        advice = "folds are dealt once: keep the saved ones, or save under another name"
+        raise MismatchError(f"other folds are saved as {where}", faults=faults, advice=advice)
+
+
+def _id_faults(*, saved: pd.Series, given: pd.Series) -> list[Fault]:
+    """What ids are on one side only."""
+    extra, missing = given[~given.isin(saved)], saved[~saved.isin(given)]
+    faults = []
+    if len(extra):
+        faults.append(Fault("rows", f"{len(extra):,} are not in the saved folds: {name_ids(extra)}"))
+    if len(missing):
+        faults.append(Fault("rows", f"{len(missing):,} of the saved folds are missing: {name_ids(missing)}"))
+    return faults
+
+
+def _row_faults(saved: Folds, new: Folds) -> list[Fault]:
+    """How folds of the same ids differ."""
+    places = pd.Index(saved.ids).get_indexer(pd.Index(new.ids))
+    faults = []
+    if (places != np.arange(len(places))).any():
+        faults.append(Fault("rows", "the same ids in another order", "the order of the saved folds"))
+    for key in ("fold", "group"):
+        old = getattr(saved, key).to_numpy()[places]
+        differs = old != getattr(new, key).to_numpy()
+        if differs.any():
+            found = f"{differs.sum():,} rows have another one: {name_ids(new.ids[differs])}"
+            faults.append(Fault(key, found))
+    return faults

@@ -1,0 +1,30 @@
+"""Folders with tiny real models, made once per session."""
+
+from pathlib import Path
+
+import pytest
+from tiny import save_tiny
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BertModel."""
+    return save_tiny(tmp_path_factory.mktemp("models") / "bert", "bert")
+
+
+@pytest.fixture(scope="session")
+def xlmr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny XLMRobertaModel."""
+    return save_tiny(tmp_path_factory.mktemp("models") / "xlmr", "xlmr")
+
+
+@pytest.fixture(scope="session")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Gemma3ForCausalLM, without a padding token."""
+    return save_tiny(tmp_path_factory.mktemp("models") / "gemma", "gemma")
+
+
+@pytest.fixture(scope="session")
+def gemma_multimodal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Gemma3ForConditionalGeneration, as the larger Gemma-3 models are published."""
+    return save_tiny(tmp_path_factory.mktemp("models") / "gemma-multimodal", "gemma-multimodal")

@@ -1,0 +1,301 @@
+"""The cross-encoder base learner on tiny real networks: encoders and decoders, whole and behind LoRA adapters."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+from tiny import assert_probabilities, make_rows, odd_rows, one_by_one
+
+from competition.errors import CompetitionError
+from competition.tasks import QI
+from pipelines.backbones import load
+from pipelines.backbones.cross_encoder import CrossEncoder, last_checkpoint
+from pipelines.backbones.pair_model import load_pair_model, load_tokenizer
+from pipelines.backbones.protocol import Corpus, Workspace
+from pipelines.config import load_recipe
+from pipelines.weights import resolve_weights
+
+ROWS = make_rows(48, seed=1)
+SHORT = ["training.epochs=1", "training.batch_size=8", "training.learning_rate=1e-2", "training.precision=fp32"]
+LORA = "training.lora.r=4"
+NETWORKS = {  # recipe, model, further settings
+    "xlmr": ("xlm-roberta-base", "xlmr", []),
+    "bert-mean": ("e5-ce", "bert", []),
+    "bert-mean-lora": ("e5-ce", "bert", [LORA]),
+    "bert-model": ("e5-ce", "bert", ["pooling=model"]),
+    "gemma-lora": ("gemma-3-12b", "gemma", []),
+    "gemma-multimodal-lora": ("gemma-3-12b", "gemma_multimodal", []),
+    "gemma-multimodal-mean": ("e5-ce", "gemma_multimodal", []),
+}
+every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+def workspace(folder: Path, *, seed: int = 3) -> Workspace:
+    return Workspace(folder / "cache", folder / "scratch", Corpus.of([ROWS]), seed, threads=1)
+
+
+def unfitted(recipe: str, model: Path, space: Workspace, *overrides: str) -> CrossEncoder:
+    settings = [f"weights.name={model}", *SHORT, *overrides]
+    return CrossEncoder(load_recipe(recipe, settings), space)  # type: ignore[arg-type]
+
+
+def weights_of(model: CrossEncoder) -> dict[str, np.ndarray]:
+    """All weights that count: peft also keeps the random head that the trained one stands in for."""
+    state = model.model.state_dict()
+    return {name: tensor.numpy() for name, tensor in state.items() if "original_module" not in name}
+
+
+def assert_equal_weights(one: CrossEncoder, other: CrossEncoder) -> None:
+    first, second = weights_of(one), weights_of(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The fitted cross-encoder of a network, each fitted once."""
+    known: dict[str, CrossEncoder] = {}
+
+    def get(network: str) -> CrossEncoder:
+        if network not in known:
+            recipe, model, overrides = NETWORKS[network]
+            space = workspace(tmp_path_factory.mktemp(network))
+            unready = unfitted(recipe, request.getfixturevalue(model), space, *overrides)
+            known[network] = unready.fit(ROWS, QI)
+        return known[network]
+
+    return get
+
+
+@every_network
+def test_a_row_scores_the_same_alone_and_in_any_order(network: str, fitted: Any) -> None:
+    model = fitted(network)
+    rows = pd.concat([ROWS[:10], odd_rows()], ignore_index=True).drop(columns="label")
+    scores = model.predict(rows, QI)
+    assert_probabilities(scores, rows)
+    assert len(np.unique(scores)) > 5
+    shuffled = rows.sample(frac=1, random_state=0)
+    np.testing.assert_allclose(model.predict(shuffled, QI), scores[shuffled.index], atol=1e-5)
+    np.testing.assert_allclose(one_by_one(model, rows, QI), scores, atol=1e-5)
+    assert model.predict(rows[:0], QI).shape == (0,)
+
+
+@every_network
+def test_saved_and_loaded_weights_and_scores_are_equal_bit_for_bit(network: str, fitted: Any, tmp_path: Path) -> None:
+    model = fitted(network)
+    model.save(tmp_path / "saved")
+    again = load(tmp_path / "saved", workspace(tmp_path))
+    assert isinstance(again, CrossEncoder)
+    assert_equal_weights(again, model)
+    np.testing.assert_array_equal(again.predict(ROWS, QI), model.predict(ROWS, QI))
+    assert (tmp_path / "saved" / "adapter").is_dir() == ("lora" in network)
+    assert not list((tmp_path / "saved").rglob("*.bin")), "no pickles"
+
+
+@pytest.mark.parametrize("network", ["xlmr", "bert-mean-lora", "gemma-lora"])
+def test_the_same_seed_gives_the_same_weights(
+    network: str, fitted: Any, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    recipe, model, overrides = NETWORKS[network]
+    again = unfitted(recipe, request.getfixturevalue(model), workspace(tmp_path), *overrides).fit(ROWS, QI)
+    assert_equal_weights(again, fitted(network))
+
+
+def test_it_learns_which_targets_name_red(bert: Path, tmp_path: Path) -> None:
+    train, fresh = make_rows(300, seed=5), make_rows(100, seed=6)
+    model = unfitted("e5-ce", bert, workspace(tmp_path), "training.epochs=4").fit(train, QI)
+    scores = model.predict(fresh.drop(columns="label"), QI)
+    assert roc_auc_score(fresh["label"].astype(int), scores) > 0.85
+
+
+def test_with_lora_only_adapter_and_head_are_trained(fitted: Any, gemma: Path) -> None:
+    model = fitted("gemma-lora")
+    trained = {name for name, tensor in model.model.named_parameters() if tensor.requires_grad}
+    assert all("lora_" in name or "score" in name for name in trained)
+    assert any("score" in name for name in trained)
+    assert model.details()["trainable_parameters"] < model.details()["parameters"]
+    recipe = model.recipe
+    fresh = load_pair_model(recipe, resolve_weights(str(gemma)), load_tokenizer(gemma)).state_dict()
+    changed = {name for name, values in weights_of(model).items() if (values != fresh[name].numpy()).any()}
+    assert changed
+    assert all("lora_" in name or "score" in name for name in changed)
+
+
+def test_a_multimodal_layout_gives_its_language_model_alone(fitted: Any, gemma_multimodal: Path) -> None:
+    from safetensors.numpy import load_file
+
+    model = fitted("gemma-multimodal-lora")
+    assert type(model.model.base_model.model).__name__ == "Gemma3TextForSequenceClassification"
+    assert not [name for name in weights_of(model) if "vision" in name]
+    stored = load_file(gemma_multimodal / "model.safetensors")
+    loaded = weights_of(model)
+    for name in ("embed_tokens.weight", "layers.1.input_layernorm.weight", "norm.weight"):
+        values = loaded[f"base_model.model.model.{name}"]
+        np.testing.assert_array_equal(values, stored[f"language_model.model.{name}"])
+
+
+def test_without_a_padding_token_the_end_token_pads(gemma: Path, fitted: Any) -> None:
+    tokenizer = load_tokenizer(gemma)
+    assert tokenizer.pad_token == tokenizer.eos_token
+    assert fitted("gemma-lora").model.config.pad_token_id == tokenizer.pad_token_id
+
+
+def test_each_distinct_pair_is_scored_once(fitted: Any) -> None:
+    model = fitted("bert-mean")
+    seen: list[int] = []
+    hook = model.model.register_forward_hook(lambda module, args, output: seen.append(len(output["logits"])))
+    repeated = pd.concat([ROWS[:5]] * 4, ignore_index=True)
+    scores = model.predict(repeated, QI)
+    hook.remove()
+    assert sum(seen) == 5
+    assert len({tuple(part) for part in scores.reshape(4, 5).tolist()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model"), [("xlm-roberta-base", "xlmr"), ("e5-ce", "bert"), ("gemma-3-12b", "gemma")]
+)
+def test_weights_that_lack_more_than_the_head_are_refused(
+    recipe: str, model: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    folder = shutil.copytree(request.getfixturevalue(model), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    lost = next(name for name in tensors if "layer" in name and "norm" in name.lower())
+    del tensors[lost]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CompetitionError, match="would be random"):
+        unfitted(recipe, folder, workspace(tmp_path)).fit(ROWS, QI)
+
+
+def test_more_tokens_than_the_model_reads_are_refused(bert: Path) -> None:
+    tokenizer = load_tokenizer(bert)
+    tokenizer.model_max_length = 50
+    with pytest.raises(CompetitionError, match="set max_length to 50"):
+        load_pair_model(load_recipe("e5-ce"), resolve_weights(str(bert)), tokenizer)  # type: ignore[arg-type]
+
+
+def test_the_longer_side_is_cut_and_the_query_kept(bert: Path, tmp_path: Path) -> None:
+    model = unfitted("e5-ce", bert, workspace(tmp_path), "max_length=24", "target_prefix=")
+    tokenizer = load_tokenizer(bert)
+    rows = pd.DataFrame({"query": ["red shoes"], "target": ["掃除機 " * 99]})
+    (inputs,) = model._tokenise(tokenizer, rows, QI)
+    query = tokenizer("query: red shoes")["input_ids"]
+    assert len(inputs["input_ids"]) == 24
+    assert inputs["input_ids"][: len(query)] == query
+
+
+# A killed fit
+
+
+class Interrupt(logging.Handler):
+    """Ctrl-C at the first report of the loss after `step`."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg.startswith("step") and record.args[0] > self.step:  # type: ignore[index, operator]
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("network", ["bert-mean", "bert-mean-lora", "xlmr", "gemma-lora"])
+def test_a_killed_fit_goes_on_from_its_checkpoint_to_the_same_weights(
+    network: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, model, overrides = NETWORKS[network]
+    overrides = [*overrides, "training.epochs=2", "training.batch_size=1", "training.learning_rate=1e-3"]
+    whole, killed = (
+        unfitted(recipe, request.getfixturevalue(model), workspace(tmp_path / name), *overrides)
+        for name in ("whole", "killed")
+    )
+    caplog.set_level(logging.INFO, logger="pipelines.backbones.cross_encoder")
+    logger, interrupt = logging.getLogger("pipelines.backbones.cross_encoder"), Interrupt(len(ROWS))
+    logger.addHandler(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit(ROWS, QI)
+    logger.removeHandler(interrupt)
+    checkpoints = tmp_path / "killed" / "scratch" / "checkpoints"
+    assert last_checkpoint(checkpoints) == str(checkpoints / f"checkpoint-{len(ROWS)}")
+    caplog.clear()
+    resumed = killed.fit(ROWS, QI)
+    steps = [record.args[0] for record in caplog.records if record.msg.startswith("step")]
+    assert steps, "the loss is logged"
+    assert min(steps) > len(ROWS), "the first epoch is not done again"
+    assert_equal_weights(resumed, whole.fit(ROWS, QI))
+
+
+def test_a_half_written_checkpoint_is_left_out(tmp_path: Path) -> None:
+    for step, state in ((9, "{}"), (10, "{}"), (20, '{"half'), (30, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-9", "checkpoint-10"}
+
+
+# Settings
+
+
+def test_half_precision_scores_survive_save_and_load(bert: Path, tmp_path: Path) -> None:
+    model = unfitted("e5-ce", bert, workspace(tmp_path), "training.precision=bf16").fit(ROWS, QI)
+    model.save(tmp_path / "saved")
+    again = load(tmp_path / "saved", workspace(tmp_path))
+    np.testing.assert_array_equal(again.predict(ROWS, QI), model.predict(ROWS, QI))
+    full = replace(model, recipe=load_recipe("e5-ce", SHORT))  # type: ignore[arg-type]
+    np.testing.assert_allclose(full.predict(ROWS, QI), model.predict(ROWS, QI), atol=0.02)
+
+
+@pytest.mark.parametrize("network", ["bert-mean", "gemma-lora"])
+def test_checkpointing_of_activations_changes_no_weight(
+    network: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    recipe, model, overrides = NETWORKS[network]
+    folder = request.getfixturevalue(model)
+    settings = [f"training.gradient_checkpointing={switch}" for switch in ("true", "false")]
+    one, other = (
+        unfitted(recipe, folder, workspace(tmp_path / str(i)), *overrides, setting).fit(ROWS, QI)
+        for i, setting in enumerate(settings)
+    )
+    np.testing.assert_allclose(one.predict(ROWS, QI), other.predict(ROWS, QI), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "model"])
+def test_accumulated_batches_train_like_one_large_batch(pooling: str, bert: Path, tmp_path: Path) -> None:
+    """Without dropout, which draws differently: 4 x 4 rows give the gradients of 16."""
+    import json
+    import shutil
+
+    folder = shutil.copytree(bert, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    rows, scores = make_rows(16, seed=8), []
+    for batch, accumulate in ((16, 1), (4, 4)):
+        sizes = [f"training.batch_size={batch}", f"training.accumulate={accumulate}", f"pooling={pooling}"]
+        model = unfitted("e5-ce", folder, workspace(tmp_path / str(batch)), *sizes, "training.warmup=0")
+        scores.append(model.fit(rows, QI).predict(rows, QI))
+    # The head of the mean-pooled model has a dropout of its own.
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.05 if pooling == "mean" else 1e-4)
+
+
+def test_a_limit_of_rows_takes_that_many(bert: Path, tmp_path: Path) -> None:
+    model = unfitted("e5-ce", bert, workspace(tmp_path), "training.max_rows=10")
+    chosen = model._subsample(ROWS)
+    assert len(chosen) == 10
+    assert set(chosen["id"]) <= set(ROWS["id"])
+    pd.testing.assert_frame_equal(chosen, model._subsample(ROWS))
+
+
+def test_fitting_prints_nothing_to_stdout(bert: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    unfitted("e5-ce", bert, workspace(tmp_path)).fit(ROWS, QI)
+    assert capfd.readouterr().out == ""

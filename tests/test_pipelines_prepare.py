@@ -1,0 +1,117 @@
+"""Rows, translations and folds reach the run folder once, whole, and unchanged."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from competition.errors import CompetitionError, MismatchError
+from competition.tasks import QI
+from pipelines.prepare import limit_rows, plan_kind, prepare, read_translations, split
+from pipelines.run_folder import RunFolder, RunSettings
+
+
+def write_data(folder: Path, *, n_train: int = 60) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, n_rows in (("train", n_train), ("dev", 6), ("test", 5)):
+        lines = [
+            {
+                "id": i,
+                "language": ["en", "es"][i % 2],
+                "origin_query": f"  Query  {i // 3} ",
+                "item_title": None if i == 4 else f"Title {i}",
+                **({"label": str(i % 3 % 2)} if name != "test" else {}),
+            }
+            for i in range(n_rows)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"{name}_QI.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def settings(data: Path, **changes: object) -> RunSettings:
+    return RunSettings.model_validate({"data": str(data), "tasks": ("QC", "QI"), "folds": 3, **changes})
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "translations.csv"
+    path.write_text("language,origin_query,translated_query\nes,QUERY 1,one\nes,query 99,unused\n", "utf-8-sig")
+    return path
+
+
+def test_rows_are_cleaned_and_keep_the_files_own_texts(tmp_path: Path, table: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    prepare(run, settings(write_data(tmp_path / "data"), translations=str(table)))
+    assert run.settings().tasks == ("QI",)
+    rows = run.rows("QI")
+    assert list(rows) == ["train", "dev", "test"]
+    test = rows["test"]
+    assert test["query"].tolist() == ["query 0"] * 3 + ["query 1"] * 2
+    assert test["raw_query"].tolist()[3] == "  Query  1 "
+    assert test["target"].tolist()[4] == ""
+    assert pd.isna(test["raw_target"].tolist()[4])
+    assert test["query_en"].tolist() == ["", "", "", "one", ""]
+
+
+def test_folds_are_dealt_once(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    prepare(run, settings(write_data(tmp_path / "data")))
+    first = split(run)["QI"]
+    times = [path.stat().st_mtime_ns for path in sorted(run.folds_folder("QI").iterdir())]
+    again = split(run)["QI"]
+    assert again.digest == first.digest
+    assert [path.stat().st_mtime_ns for path in sorted(run.folds_folder("QI").iterdir())] == times
+
+
+def test_changed_input_files_are_refused(tmp_path: Path) -> None:
+    run, data = RunFolder(tmp_path / "run"), write_data(tmp_path / "data")
+    prepare(run, settings(data))
+    write_data(data, n_train=63)
+    with pytest.raises(MismatchError, match="QI/train"):
+        prepare(run, settings(data))
+
+
+def test_other_settings_are_refused_but_more_recipes_are_not(tmp_path: Path) -> None:
+    run, data = RunFolder(tmp_path / "run"), write_data(tmp_path / "data")
+    prepare(run, settings(data))
+    with pytest.raises(MismatchError, match="seed"):
+        prepare(run, settings(data, seed=1))
+    prepare(run, settings(data, recipes=("lexical",)))
+
+
+def test_limit_keeps_whole_queries_in_order() -> None:
+    rows = pd.DataFrame({"query": [f"q{i // 3}" for i in range(30)], "id": range(30)})
+    limited = limit_rows(rows, 10, seed=0)
+    assert len(limited) == 9
+    assert limited.groupby("query").size().eq(3).all()
+    assert limited["id"].is_monotonic_increasing
+    assert limit_rows(rows, 10, seed=1)["id"].tolist() != limited["id"].tolist()
+
+
+def test_dev_and_test_are_never_limited(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    prepare(run, settings(write_data(tmp_path / "data"), limit=30))
+    rows = run.rows("QI")
+    assert (len(rows["train"]), len(rows["dev"]), len(rows["test"])) == (30, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("language,query\nes,a\n", "origin_query"),
+        ("language,origin_query,translated_query\nes,a,b\nes,a\n", ":3"),
+        ("language,origin_query,translated_query\nes,a,b,c\n", ":2"),
+    ],
+)
+def test_faulty_translations_are_named_by_line(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CompetitionError, match=named):
+        read_translations(path)
+
+
+def test_a_plan_may_be_named_per_task(tmp_path: Path) -> None:
+    for plan, kind in (("query-group", "query-group"), ("QI=query-group", "query-group"), ("auto", "query-group")):
+        assert plan_kind(settings(tmp_path, plan=plan), QI, {}) == kind
