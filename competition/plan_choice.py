@@ -13,9 +13,9 @@ SHARED_TARGETS = 0.5
 def choose_plan(rows: Mapping[str, pd.DataFrame], task: Task) -> tuple[str, str]:
     """The fold plan's kind for a task, and the reason in words; labels are not looked at.
 
-    A category-group plan asks how well a model does on categories that it has never seen. Where most rows of test (or dev)
-    have targets that stand in train, that is the wrong question: its scores are too low, and the threshold chosen on
-    them too. Then folds are grouped by query; otherwise the task's own plan is taken.
+    A category-group plan asks how well a model does on categories that it has never seen. Where most rows of test
+    (or dev) have targets that stand in train, that is the wrong question: its scores are too low, and the threshold
+    chosen on them too. Then folds are grouped by query; otherwise the task's own plan is taken.
 
     Parameters
     ----------

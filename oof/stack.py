@@ -118,7 +118,7 @@ class FittedLightGBM:
     languages
         Those of training; rows of another language have a missing language.
     features
-        The feature columns in the order of the trees; a frame that gives others is refused.
+        The feature columns in the order of the trees; a frame that lacks one is refused.
     n_rounds
         The number of trees; with 0 this is the logistic stacker.
     trees
@@ -157,11 +157,10 @@ class FittedLightGBM:
         import lightgbm as lgb
 
         features = level2_features(frame, languages=self.languages)
-        if differing := sorted(set(features.columns.astype(str)) ^ set(self.features)):
-            faults = [Fault(name, "given" if name in features else "missing") for name in differing]
+        if missing := [name for name in self.features if name not in features]:
             raise CompetitionError(
                 "the features are not those of training",
-                faults=faults,
+                faults=[Fault(name, "missing") for name in missing],
                 advice="give the columns query, target and query_en as in training",
             )
         booster = lgb.Booster(model_str=self.trees)

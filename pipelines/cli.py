@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from pipelines.run_folder import RunFolder, RunSettings
 
-DEFAULT_RECIPES = "lexical,lexical-linear,e5-bi,e5-tree"
+DEFAULT_RECIPES = "lexical,lexical-linear,e5-bi,e5-tree,e5-tree-mlp"
 EXIT_FAILED = 1
 EXIT_WORTH_RETRYING = 75
 
@@ -32,7 +32,9 @@ class Commands(click.Group):
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except MemoryError as error:
-            click.echo(f"error: out of memory ({error}); worth trying again with fewer rows or a smaller batch", err=True)
+            click.echo(
+                f"error: out of memory ({error}); worth trying again with fewer rows or a smaller batch", err=True
+            )
             ctx.exit(EXIT_WORTH_RETRYING)
         except OSError as error:
             click.echo(f"error: {error}", err=True)

@@ -116,12 +116,18 @@ class BiEncoderRecipe(Section):
 
 
 class TreeHead(Section):
-    """The LightGBM head on tree features."""
+    """What turns tree features into a score: LightGBM (`rounds` and below), or a network (`hidden` and below)."""
 
+    kind: Literal["lightgbm", "mlp"] = "lightgbm"
     rounds: int = Field(300, ge=1)
     leaves: int = Field(15, ge=2)
     learning_rate: float = Field(0.05, gt=0)
     min_rows_per_leaf: int = Field(60, ge=1)
+    hidden: int = Field(64, ge=1)
+    epochs: int = Field(20, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    network_learning_rate: float = Field(4e-3, gt=0)
+    weight_decay: float = Field(0.3, ge=0)
 
 
 class CategoryTreeRecipe(Section):

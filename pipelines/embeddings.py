@@ -3,8 +3,9 @@
 import hashlib
 import logging
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pipelines.progress import progress
 from pipelines.weights import Weights, resolve_weights
 
 log = logging.getLogger(__name__)
+
+SHARD = 20_000  # texts embedded between two writes of the cache: what a kill can cost
 
 
 @dataclass(frozen=True)
@@ -71,45 +74,64 @@ class Embedder:
         """Unit vectors of targets, float32 ``(n_texts, dim)``."""
         return self.embed([self.encoder.target_prefix + text for text in texts])
 
+    def prepare(self, queries: Iterable[str], targets: Iterable[str]) -> None:
+        """Embed queries and targets that are not known yet, all in one go."""
+        query, target = self.encoder.query_prefix, self.encoder.target_prefix
+        self._learn([*(query + text for text in queries), *(target + text for text in targets)])
+
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of texts as they are (prefix included), float32 ``(n_texts, dim)``."""
+        self._learn(texts)
+        return np.stack([self._memory[text] for text in texts]) if len(texts) else np.zeros((0, 0), np.float32)
+
+    def _learn(self, texts: Sequence[str]) -> None:
         unknown = list(dict.fromkeys(text for text in texts if text not in self._memory))
         if unknown:
             store = EmbeddingCache(self.cache / self._cache_name())
             self._memory.update(store.read(unknown))
             unknown = [text for text in unknown if text not in self._memory]
         if unknown:
-            vectors = encode(self.resolved(), unknown, self.encoder, threads=self.threads)
-            store.write(unknown, vectors)
-            self._memory.update(zip(unknown, vectors, strict=True))
-        return np.stack([self._memory[text] for text in texts]) if len(texts) else np.zeros((0, 0), np.float32)
+            for part, vectors in encode(self.resolved, unknown, self.encoder, threads=self.threads):
+                store.write(part, vectors)
+                self._memory.update(zip(part, vectors, strict=True))
 
+    @cached_property
     def resolved(self) -> Weights:
         """The weights on this disk."""
         return resolve_weights(self.weights.name, source=self.weights.source, revision=self.weights.revision)
 
     def _cache_name(self) -> str:
-        weights = self.resolved()
+        weights = self.resolved
         return f"{Path(weights.name).name}-{weights.digest[:16]}-{self.encoder.max_length}"
 
 
-def encode(weights: Weights, texts: Sequence[str], encoder: EncoderSection, *, threads: int) -> np.ndarray:
-    """Unit vectors of distinct texts, float32 ``(n_texts, dim)``, by sentence-transformers.
+def encode(
+    weights: Weights, texts: Sequence[str], encoder: EncoderSection, *, threads: int
+) -> Iterator[tuple[Sequence[str], np.ndarray]]:
+    """Some of the texts and their unit vectors, float32 ``(n, dim)``, `SHARD` texts at a time.
 
     Texts are tokenised once, sorted by length and cut into batches of at most `tokens_per_batch` padded tokens, so that
-    hardly a token is padding.
+    hardly a token is padding. The embedding itself is sentence-transformers'.
     """
     import torch
 
     model = load_encoder(weights, encoder)
     torch.set_num_threads(threads)
+    with progress(f"embed with {Path(weights.name).name}", total=len(texts)) as advance:
+        for start in range(0, len(texts), SHARD):
+            part = texts[start : start + SHARD]
+            yield part, _encode_part(model, part, encoder, advance)
+
+
+def _encode_part(
+    model: Any, texts: Sequence[str], encoder: EncoderSection, advance: Callable[[int], None]
+) -> np.ndarray:
+    import torch
+
     token_ids = model.tokenizer(list(texts), truncation=True, max_length=encoder.max_length)["input_ids"]
     lengths = np.array([len(ids) for ids in token_ids])
     vectors: np.ndarray | None = None
-    with (
-        progress(f"embed with {Path(weights.name).name}", total=len(texts)) as advance,
-        torch.inference_mode(),
-    ):
+    with torch.inference_mode():
         for batch in batches_by_length(lengths, tokens_per_batch=encoder.tokens_per_batch):
             inputs = model.tokenizer.pad({"input_ids": [token_ids[i] for i in batch]}, return_tensors="pt")
             inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
@@ -132,9 +154,8 @@ def load_encoder(weights: Weights, encoder: EncoderSection) -> Any:
 
     from pipelines.weights import load_checked
 
-    plain = load_checked(
-        AutoModel, weights
-    )  # refuses weights with missing keys, which the next lines would fill at random
+    # Refuses weights with missing keys, which the lines below would fill at random.
+    plain = load_checked(AutoModel, weights)
     if (weights.folder / "modules.json").is_file():
         model = SentenceTransformer(str(weights.folder), model_kwargs={"dtype": torch.float32})
     else:

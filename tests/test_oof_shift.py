@@ -18,8 +18,8 @@ def make_frame(n_rows: int, *, rows_per_target: int, seed: int, labelled: bool) 
         {
             "id": np.arange(n_rows),
             "language": rng.choice(["en", "fr"], n_rows),
-            "query": [f"query {i // 2}" for i in range(n_rows)],
-            "target": [f"target {seed} {i}" for i in rng.integers(0, max(1, n_rows // rows_per_target), n_rows)],
+            "query": [f"query {i // 2:04d}" for i in range(n_rows)],
+            "target": [f"target x{i:04d}" for i in rng.integers(0, max(1, n_rows // rows_per_target), n_rows)],
             "query_en": "",
         }
     )

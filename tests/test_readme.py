@@ -4,7 +4,6 @@ import re
 import shlex
 from pathlib import Path
 
-
 from pipelines.cli import main
 from pipelines.config import recipe_names
 

@@ -13,8 +13,8 @@ from competition.categories import leaf
 from competition.tasks import Task
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.pair_heads import PairVectors, fit_head, make_head, score_head
-from pipelines.backbones.protocol import DETAILS, Workspace
-from pipelines.config import BiEncoderRecipe, EncoderSection, WeightsSection
+from pipelines.backbones.protocol import DETAILS, Corpus, Workspace
+from pipelines.config import BiEncoderRecipe, EncoderSection, View, WeightsSection
 from pipelines.embeddings import Embedder
 from pipelines.text import query_text
 
@@ -80,7 +80,7 @@ class BiEncoder:
 
     def details(self) -> dict[str, Any]:
         """Which weights the embeddings came from."""
-        weights = self._embedder().resolved()
+        weights = self._embedder().resolved
         return {"device": "cpu", "weights": weights.name, "source": weights.source, "digest": weights.digest}
 
     def _embedder(self) -> Embedder:
@@ -88,6 +88,7 @@ class BiEncoder:
 
     def _vectors(self, rows: pd.DataFrame, task: Task) -> PairVectors:
         embedder = self._embedder()
+        embed_corpus(self.workspace.corpus, embedder, self.recipe.text.view, leaves=task.target_is_category)
         query, queries = pd.factorize(query_text(rows, self.recipe.text.view))
         target, targets = pd.factorize(rows["target"])
         texts = [list(targets)] + ([[leaf(path) for path in targets]] if task.target_is_category else [])
@@ -132,3 +133,10 @@ def _hidden(recipe: BiEncoderRecipe, kind: str) -> int:
 def shared_embedder(weights: WeightsSection, encoder: EncoderSection, cache: Path, threads: int) -> Embedder:
     """One embedder for all folds and base learners of a process that use the same encoder."""
     return Embedder(weights, encoder, cache, threads)
+
+
+@lru_cache(maxsize=8)
+def embed_corpus(corpus: Corpus, embedder: Embedder, view: View, *, leaves: bool) -> None:
+    """Embed all texts of a corpus in one go: one model load and long batches, instead of one per fold and split."""
+    targets = [*corpus.targets, *(leaf(path) for path in corpus.targets if leaves)]
+    embedder.prepare(query_text(corpus.queries, view), targets)

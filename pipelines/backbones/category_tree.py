@@ -1,4 +1,4 @@
-"""The category-tree base learner: LightGBM on where a query points in the tree, by frozen sentence embeddings."""
+"""The category-tree base learner: a head on where a query points in the tree, by frozen sentence embeddings."""
 
 import json
 from dataclasses import dataclass, replace
@@ -14,13 +14,14 @@ from competition.tasks import Task
 from pipelines.backbones.bi_encoder import shared_embedder
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.candidates import nearest_nodes, places_in, relations, standing_among, with_candidates
+from pipelines.backbones.pair_heads import DenseRows, fit_head, make_head, score_head
 from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace
 from pipelines.backbones.tree_features import FEATURES, TreeFeatures
-from pipelines.config import CategoryTreeRecipe
+from pipelines.config import CategoryTreeRecipe, View
 from pipelines.embeddings import Embedder
 from pipelines.text import query_text
 
-TREES = "head.txt"
+TREES, NETWORK = "head.txt", "head.safetensors"
 COMPARED = [FEATURES.index(name) for name in ("similarity", "z", "nearest_relative", "hubless_related")]
 
 
@@ -38,28 +39,27 @@ class CategoryTreeLearner:
 
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
         """A fitted category-tree base learner."""
-        settings = self.recipe.head
-        boosting = Boosting(
-            rounds=settings.rounds,
-            leaves=settings.leaves,
-            learning_rate=settings.learning_rate,
-            min_rows_per_leaf=settings.min_rows_per_leaf,
-            seed=self.workspace.seed,
-            threads=self.workspace.threads,
-        )
         labels = train["label"].to_numpy(dtype=np.int8)
-        return replace(self, head=boosting.fit(self._features(train), labels))
+        return replace(self, head=self._fit_head(self._features(train), labels))
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """Probability of label 1, float32 ``(n_rows,)``."""
         if rows.empty:
             return np.zeros(0, dtype=np.float32)
-        return probabilities(self.head, self._features(rows), threads=self.workspace.threads)
+        features = self._features(rows)
+        if self.recipe.head.kind == "mlp":
+            return score_head(self.head, DenseRows(features), threads=self.workspace.threads)
+        return probabilities(self.head, features, threads=self.workspace.threads)
 
     def save(self, folder: Path) -> None:
-        """Write the trees and the recipe; the encoder is frozen and stays where it is."""
+        """Write the head and the recipe; the encoder is frozen and stays where it is."""
+        from safetensors.torch import save_file
+
         folder.mkdir(parents=True, exist_ok=True)
-        self.head.save_model(str(folder / TREES))
+        if self.recipe.head.kind == "mlp":
+            save_file(self.head.state_dict(), folder / NETWORK)
+        else:
+            self.head.save_model(str(folder / TREES))
         text = json.dumps({"recipe": self.recipe.model_dump(mode="json")})
         (folder / DETAILS).write_text(text, encoding="utf-8")
 
@@ -67,15 +67,45 @@ class CategoryTreeLearner:
     def load(cls, folder: Path, workspace: Workspace) -> "CategoryTreeLearner":
         """The base learner that `save` wrote; its tree is that of the workspace's corpus, the run's."""
         import lightgbm as lgb
+        from safetensors.torch import load_file
 
         values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
         recipe = CategoryTreeRecipe.model_validate(values["recipe"])
-        return cls(recipe, workspace, lgb.Booster(model_file=str(folder / TREES)))
+        if recipe.head.kind == "lightgbm":
+            return cls(recipe, workspace, lgb.Booster(model_file=str(folder / TREES)))
+        state = load_file(folder / NETWORK)
+        head = make_head(len(state["mean"]), hidden=recipe.head.hidden, dropout=recipe.head.dropout)
+        head.load_state_dict(state)
+        return cls(recipe, workspace, head.eval())
 
     def details(self) -> dict[str, Any]:
         """Which weights the embeddings came from."""
-        weights = self._embedder().resolved()
+        weights = self._embedder().resolved
         return {"device": "cpu", "weights": weights.name, "source": weights.source, "digest": weights.digest}
+
+    def _fit_head(self, features: np.ndarray, labels: np.ndarray) -> Any:
+        settings, space = self.recipe.head, self.workspace
+        if settings.kind == "mlp":
+            return fit_head(
+                DenseRows(features),
+                labels,
+                hidden=settings.hidden,
+                epochs=settings.epochs,
+                dropout=settings.dropout,
+                learning_rate=settings.network_learning_rate,
+                weight_decay=settings.weight_decay,
+                seed=space.seed,
+                threads=space.threads,
+            )
+        boosting = Boosting(
+            rounds=settings.rounds,
+            leaves=settings.leaves,
+            learning_rate=settings.learning_rate,
+            min_rows_per_leaf=settings.min_rows_per_leaf,
+            seed=space.seed,
+            threads=space.threads,
+        )
+        return boosting.fit(features, labels)
 
     def _embedder(self) -> Embedder:
         return shared_embedder(self.recipe.weights, self.recipe.encoder, self.workspace.cache, self.workspace.threads)
@@ -89,7 +119,7 @@ class CategoryTreeLearner:
         found = nearest_nodes(pairs["target"], corpus.tree)
         nodes = np.maximum(found, 0)
         queries = query_text(pairs, self.recipe.text.view).tolist()
-        spaces = [shared_tree(corpus, self._embedder(), self.recipe, space) for space in self.recipe.spaces]
+        spaces = [shared_tree(corpus, self._embedder(), self.recipe.text.view, space) for space in self.recipe.spaces]
         tables = [space.table(pairs["language"].tolist(), queries, nodes.tolist()) for space in spaces]
         if self.recipe.candidates:
             codes = pairs["among"].to_numpy()
@@ -101,6 +131,6 @@ class CategoryTreeLearner:
 
 
 @lru_cache(maxsize=4)
-def shared_tree(corpus: Corpus, embedder: Embedder, recipe: CategoryTreeRecipe, space: str) -> TreeFeatures:
-    """The tree features of a corpus, for all folds of a process."""
-    return TreeFeatures(corpus, embedder, recipe.text.view, space=space)
+def shared_tree(corpus: Corpus, embedder: Embedder, view: View, space: str) -> TreeFeatures:
+    """The tree features of a corpus, for all folds and base learners of a process that use the same encoder."""
+    return TreeFeatures(corpus, embedder, view, space=space)

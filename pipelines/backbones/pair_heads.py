@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -50,8 +50,32 @@ class PairVectors:
         return np.hstack(blocks)
 
 
+@dataclass(frozen=True, eq=False)
+class DenseRows:
+    """Features that are there already, ``(n_rows, n_features)`` float32; NaN is a missing value."""
+
+    table: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """The features of some rows."""
+        return np.asarray(self.table[rows])
+
+
+class Featured(Protocol):
+    """Rows that give their features batch by batch."""
+
+    def __len__(self) -> int: ...
+
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """Features of the rows with these numbers, float32 ``(n, n_features)``."""
+        ...
+
+
 def fit_head(
-    vectors: PairVectors,
+    vectors: Featured,
     labels: np.ndarray,
     *,
     hidden: int,
@@ -75,8 +99,8 @@ def fit_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = make_head(sample.shape[1], hidden=hidden, dropout=dropout)
-        module.mean.copy_(torch.from_numpy(sample.mean(axis=0)))
-        module.scale.copy_(torch.from_numpy(np.maximum(sample.std(axis=0), SMALLEST_SCALE)))
+        module.mean.copy_(torch.from_numpy(np.nanmean(sample, axis=0)))
+        module.scale.copy_(torch.from_numpy(np.maximum(np.nanstd(sample, axis=0), SMALLEST_SCALE)))
         optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
         n_steps = epochs * -(-len(vectors) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps)
@@ -113,13 +137,13 @@ def make_head(n_features: int, *, hidden: int, dropout: float) -> Any:
             self.layers = nn.Sequential(*layers)
 
         def forward(self, features: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.layers(self.dropout((features - self.mean) / self.scale))
+            logits: torch.Tensor = self.layers(self.dropout(torch.nan_to_num((features - self.mean) / self.scale)))
             return logits.squeeze(-1)
 
     return PairHead()
 
 
-def score_head(module: Any, vectors: PairVectors, *, threads: int) -> np.ndarray:
+def score_head(module: Any, vectors: Featured, *, threads: int) -> np.ndarray:
     """Probability of label 1, float32 ``(n_rows,)``."""
     import torch
 
