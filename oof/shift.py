@@ -16,6 +16,7 @@ from oof.features import level2_features
 from oof.frame import PredictionFrame
 
 LIMIT = 0.6
+ERRORS = 3.0
 KEPT = ("language",)
 
 
@@ -37,14 +38,17 @@ def feature_shift(train: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
 
 
 def shifted_features(train: PredictionFrame, others: Sequence[PredictionFrame]) -> tuple[str, ...]:
-    """Names of the level-2 features that tell train rows from those of any other frame with an AUC above `LIMIT`.
+    """Names of the level-2 features that tell train rows from those of any other frame.
 
-    Labels are not looked at. The language is kept: one that training does not know is a missing value to the trees.
+    That is an AUC above `LIMIT` by more than `ERRORS` standard errors of an AUC between like rows (Mann and Whitney
+    1947), so that a small test file excludes nothing by chance. Labels are not looked at. The language is kept: one
+    that training does not know is a missing value to the trees.
     """
     languages = sorted(train.rows["language"].unique())
     own = level2_features(train.without_labels(), languages=languages).drop(columns=list(KEPT))
     found: set[str] = set()
     for other in others:
         shift = feature_shift(own, level2_features(other.without_labels(), languages=languages))
-        found |= set(shift.index[shift > LIMIT])
+        error = np.sqrt((train.n_rows + other.n_rows + 1) / (12 * train.n_rows * other.n_rows))
+        found |= set(shift.index[shift > LIMIT + ERRORS * error])
     return tuple(name for name in own if name in found)

@@ -142,7 +142,10 @@ def target_texts(targets: list[str], task: Task) -> list[list[str]]:
 
 
 class Tfidf:
-    """TF-IDF of character n-grams inside word boundaries, hashed: no vocabulary to keep or to leak."""
+    """TF-IDF of character n-grams inside word boundaries, hashed: no vocabulary to keep or to leak.
+
+    Every distinct text is vectorised once for as long as the object lives.
+    """
 
     def __init__(self, targets: tuple[str, ...], ngrams: NgramSection) -> None:
         from sklearn.feature_extraction.text import HashingVectorizer
@@ -157,21 +160,28 @@ class Tfidf:
         )
         counts = np.bincount(self.vectoriser.transform(targets).indices, minlength=ngrams.max_features)
         self.weights = (np.log((1 + len(targets)) / (1 + counts)) + 1).astype(np.float32)
+        self._known: dict[str, int] = {}
+        self._vectors: Any = sparse.csr_matrix((0, ngrams.max_features), dtype=np.float32)
 
     def transform(self, texts: list[str]) -> Any:
         """Unit TF-IDF rows, ``(n_texts, max_features)``; sublinear counts."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        if new:
+            self._known |= {text: len(self._known) + i for i, text in enumerate(new)}
+            self._vectors = sparse.vstack([self._vectors, self._vectorise(new)], format="csr")
+        return self._vectors[[self._known[text] for text in texts]]
+
+    def cosine(self, queries: list[str], targets: list[str]) -> np.ndarray:
+        """Cosine of every pair, float32 ``(n_pairs,)``."""
+        product = self.transform(queries).multiply(self.transform(targets))
+        return np.asarray(product.sum(axis=1), dtype=np.float32).ravel()
+
+    def _vectorise(self, texts: list[str]) -> Any:
         from sklearn.preprocessing import normalize
 
         matrix = self.vectoriser.transform(texts)
         matrix.data = (1 + np.log(matrix.data)) * self.weights[matrix.indices]
         return normalize(matrix, copy=False)
-
-    def cosine(self, queries: list[str], targets: list[str]) -> np.ndarray:
-        """Cosine of every pair, float32 ``(n_pairs,)``; distinct texts are vectorised once."""
-        q_codes, q_texts = pd.factorize(np.array(queries, dtype=object))
-        t_codes, t_texts = pd.factorize(np.array(targets, dtype=object))
-        q, t = self.transform(list(q_texts)), self.transform(list(t_texts))
-        return np.asarray(q[q_codes].multiply(t[t_codes]).sum(axis=1), dtype=np.float32).ravel()
 
 
 @lru_cache(maxsize=8)
