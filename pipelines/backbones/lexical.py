@@ -161,7 +161,8 @@ class Tfidf:
         counts = np.bincount(self.vectoriser.transform(targets).indices, minlength=ngrams.max_features)
         self.weights = (np.log((1 + len(targets)) / (1 + counts)) + 1).astype(np.float32)
         self._known: dict[str, int] = {}
-        self._vectors: Any = sparse.csr_matrix((0, ngrams.max_features), dtype=np.float32)
+        nothing: Any = (0, ngrams.max_features)
+        self._vectors: Any = sparse.csr_matrix(nothing, dtype=np.float32)
 
     def transform(self, texts: list[str]) -> Any:
         """Unit TF-IDF rows, ``(n_texts, max_features)``; sublinear counts."""
