@@ -22,6 +22,7 @@ from competition.errors import CompetitionError, Fault, MismatchError, MissingPa
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class PartStore:
         return self.root / key.task / key.learner / f"fold-{key.fold}"
 
     def workdir(self, key: PartKey) -> Path:
-        """Where the part is made, checkpoints included, until it is finished."""
+        """Where the part is made until it is finished; what lies in its folder `SCRATCH` does not outlive that."""
         return self.folder(key).with_name(f"fold-{key.fold}.partial")
 
     def is_finished(self, key: PartKey) -> bool:
@@ -173,6 +174,7 @@ class PartStore:
         files = {name: sha256(work / name) for name in sorted(f"{split}.parquet" for split in scores)}
         text = json.dumps({**asdict(manifest), "files": files}, indent=1, ensure_ascii=False)
         (work / MANIFEST).write_text(text, encoding="utf-8")
+        shutil.rmtree(work / SCRATCH, ignore_errors=True)
         if final.exists():  # a folder without a manifest does not exist
             shutil.rmtree(final)
         work.rename(final)

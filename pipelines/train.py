@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from competition.errors import CompetitionError, MismatchError
 from competition.tasks import Task, get_task
-from oof.store import Origin, PartKey, PartManifest
+from oof.store import SCRATCH, Origin, PartKey, PartManifest
 from pipelines.config import learner_name, recipe_values
 from pipelines.progress import available_threads
 from pipelines.run_folder import RunFolder
@@ -128,11 +128,11 @@ def _make(
 ) -> Path:
     from pipelines.backbones.protocol import Workspace
 
-    work = run.parts.workdir(key)
-    work.mkdir(parents=True, exist_ok=True)
+    scratch = run.parts.workdir(key) / SCRATCH
+    scratch.mkdir(parents=True, exist_ok=True)
     space = Workspace(
         cache=cache_dir() / "embeddings",
-        scratch=work,
+        scratch=scratch,
         corpus=_corpus(run, task.name, origin.rows.values()),
         seed=run.settings().seed,
         threads=available_threads(),

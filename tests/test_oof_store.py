@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from competition.errors import CompetitionError, MismatchError, MissingPartError
-from oof.store import MANIFEST, Origin, PartKey, PartManifest, PartStore
+from oof.store import MANIFEST, SCRATCH, Origin, PartKey, PartManifest, PartStore
 
 N_ROWS, N_FOLDS = 12, 3
 FOLD = pd.Series(np.arange(N_ROWS) % N_FOLDS, dtype="int8", name="fold")
@@ -110,6 +110,14 @@ def test_a_changed_score_file_is_found_out(store: PartStore) -> None:
     frame.assign(score=np.float32(0.9)).to_parquet(path, index=False)
     with pytest.raises(CompetitionError, match="damaged"):
         store.gather("QC", "a", rows=ROWS, fold=FOLD, origin=ORIGIN)
+
+
+def test_checkpoints_do_not_outlive_the_part(tmp_path: Path) -> None:
+    store = PartStore(tmp_path)
+    checkpoint = store.workdir(PartKey("QC", "a", 0)) / SCRATCH / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    folder = write_part(store, 0)
+    assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, "oof.parquet", "test.parquet", "weights"]
 
 
 def test_an_unfinished_part_does_not_exist(tmp_path: Path) -> None:
