@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -172,9 +172,9 @@ class FittedLightGBM:
 class LightGBMStacker:
     """LightGBM on level-2 features, started from the logistic stacker and strongly regularised.
 
-    The number of trees is that with the lowest log-loss in a cross-validation over the frame's own folds,
-    which keep groups together; 0 trees is one of the choices, and is what a frame with a single fold gets.
-    Rows to be scored never have a part in it.
+    The number of trees is that with the lowest log-loss in a cross-validation over the frame's own folds, which keep
+    groups together, or over its languages; 0 trees is one of the choices, and is what a frame with a single fold or
+    language gets. Rows to be scored never have a part in it.
 
     Attributes
     ----------
@@ -182,6 +182,10 @@ class LightGBMStacker:
         The most trees tried; stop when the loss has not fallen for `patience` trees.
     num_threads
         None takes the CPUs that the process may use. The result does not depend on it.
+    held_out
+        What is held out when the number of trees is chosen: ``fold``, or ``language`` where the rows to be scored are
+        of languages that training does not know. Measured on the `cup` data, QC: F1 on dev .9598 by folds, .9609 by
+        languages, at the same cross-fitted F1.
     excluded
         Level-2 features that are left out, such as those of `oof.shift.shifted_features`.
     """
@@ -192,6 +196,7 @@ class LightGBMStacker:
     num_leaves: int = 15
     seed: int = 0
     num_threads: int | None = None
+    held_out: Literal["fold", "language"] = "fold"
     excluded: tuple[str, ...] = ()
     name: str = "stack"
     kind: ClassVar[str] = "stack"
@@ -212,11 +217,12 @@ class LightGBMStacker:
         return FittedLightGBM(offset, languages, tuple(features.columns.astype(str)), n_rounds, trees)
 
     def _best_rounds(self, frame: PredictionFrame, dataset: "lgb.Dataset") -> int:
-        """The number of trees with the lowest log-loss on held-out folds, which are boosted side by side."""
-        folds, sizes = np.unique(frame.fold, return_counts=True)
-        if len(folds) < 2:
+        """The number of trees with the lowest log-loss on held-out folds or languages, boosted side by side."""
+        segment = frame.fold if self.held_out == "fold" else frame.rows["language"].to_numpy()
+        segments, sizes = np.unique(segment, return_counts=True)
+        if len(segments) < 2:
             return 0
-        boosters = [self._without_fold(frame, dataset, int(k)) for k in folds]
+        boosters = [self._without(frame, dataset, segment == each) for each in segments]
 
         def held_out_loss() -> float:
             losses = [booster.eval_valid()[0][2] for booster in boosters]
@@ -229,12 +235,13 @@ class LightGBMStacker:
             losses.append(held_out_loss())
         return int(np.argmin(losses))
 
-    def _without_fold(self, frame: PredictionFrame, dataset: "lgb.Dataset", k: int) -> "lgb.Booster":
-        """A booster with no trees yet, set up on the other folds and evaluated on fold k.
+    def _without(
+        self, frame: PredictionFrame, dataset: "lgb.Dataset", held_out: npt.NDArray[np.bool_]
+    ) -> "lgb.Booster":
+        """A booster with no trees yet, set up on the other rows and evaluated on those held out.
 
-        The folds share the bins of all rows (which know no labels): binning anew takes longer than boosting.
+        All share the bins of all rows (which know no labels): binning anew takes longer than boosting.
         """
-        held_out = frame.fold == k
         offset = LogisticStacker().fit(frame.take(~held_out)).logit(frame)
         train, valid = (dataset.subset(np.flatnonzero(rows)).construct() for rows in (~held_out, held_out))
         booster = self._booster(train.set_init_score(offset[~held_out]))

@@ -46,7 +46,7 @@ def run_all(run: RunFolder, settings: RunSettings) -> Leaderboard:
     for task in tasks:
         for name in COMBINERS:
             with timed(run, f"{name} {task}"):
-                ensemble(run, task, name)
+                ensemble(run, task, name, dict.fromkeys(key.learner for key in todo if key.task == task))
     with timed(run, "leaderboard"):
         return leaderboard(run)
 

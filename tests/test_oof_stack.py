@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -103,3 +104,21 @@ def test_available_cpus_follows_the_setting(monkeypatch: pytest.MonkeyPatch) -> 
     assert available_cpus() == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert available_cpus() >= 1
+
+
+def test_trees_that_help_in_no_other_language_are_not_grown() -> None:
+    """What a tree learns of one language alone pays over folds, and is worth nothing in a language it has not seen."""
+    rng = np.random.default_rng(0)
+    n_rows = 3000
+    language = rng.choice(["en", "es", "fr"], n_rows)
+    length = rng.integers(1, 9, n_rows)
+    logit = rng.normal(0, 1, n_rows)
+    turn = {"en": 1.5, "es": -1.5, "fr": 0.0}
+    truth = logit + np.array([turn[code] for code in language]) * np.where(length > 4, 1, -1)
+    label = (rng.random(n_rows) < 1 / (1 + np.exp(-truth))).astype(np.int8)
+    rows = pd.DataFrame({"id": np.arange(n_rows), "language": language, "label": label})
+    rows = rows.assign(fold=(np.arange(n_rows) % 4).astype(np.int8), query=["w" * n for n in length], target="t")
+    frame = PredictionFrame(rows, (1 / (1 + np.exp(-logit)))[:, None], ("a",))
+    by_fold, by_language = (LightGBMStacker(held_out=what).fit(frame).n_rounds for what in ("fold", "language"))
+    assert by_fold > 5
+    assert by_language <= 2
