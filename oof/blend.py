@@ -295,35 +295,47 @@ GREEDY = Structure("probability", greedy_share=1.0, shrink=0.0)
 
 @dataclass(frozen=True)
 class _Trials:
-    """The cross-fitted decisions of structures on one frame; what structures share is computed once."""
+    """The cross-fitted decisions of structures on one frame; what structures share is computed once.
+
+    A trial touches every row several times, so rows lie fold by fold: a fold is then a block, not a mask.
+    """
 
     frame: PredictionFrame
+    members: list[npt.NDArray[np.intp]] = field(init=False)  # the rows of each fold
+    labels: list[Binary] = field(init=False)
     raw: Callable[[str, int, str], Floats] = field(init=False)
-    values: Callable[[str], Floats] = field(init=False)
+    values: Callable[[str], list[Floats]] = field(init=False)
 
     def __post_init__(self) -> None:
+        fold, labels = self.frame.fold, self.frame.labels
+        members = [np.flatnonzero(fold == k) for k in np.unique(fold)]
+
         @cache
         def raw(space: str, held_out: int, kind: str) -> Floats:
-            return _raw_weights(self.frame.take(self.frame.fold != held_out), space, kind)
+            others = np.ones(self.frame.n_rows, dtype=bool)
+            others[members[held_out]] = False
+            return _raw_weights(self.frame.take(others), space, kind)
 
         @cache
-        def values(space: str) -> Floats:
-            return SPACES[space](self.frame)
+        def values(space: str) -> list[Floats]:
+            of_all = SPACES[space](self.frame)
+            return [of_all[rows] for rows in members]
 
+        object.__setattr__(self, "members", members)
+        object.__setattr__(self, "labels", [labels[rows] for rows in members])
         object.__setattr__(self, "raw", raw)
         object.__setattr__(self, "values", values)
 
     def decisions(self, structure: Structure) -> Binary:
         """``(n_rows,)``: weights and threshold of each fold come from the other folds."""
-        fold, labels = self.frame.fold, self.frame.labels
-        values, scores = self.values(structure.space), np.empty(self.frame.n_rows)
-        for k in np.unique(fold):
-            weights = structure.weights(partial(self.raw, structure.space, int(k)), self.frame.n_learners)
-            scores[fold == k] = np.clip(values[fold == k] @ weights, 0.0, 1.0)
+        scores = []
+        for k, values in enumerate(self.values(structure.space)):
+            weights = structure.weights(partial(self.raw, structure.space, k), self.frame.n_learners)
+            scores.append(np.clip(values @ weights, 0.0, 1.0))
         decisions = np.empty(self.frame.n_rows, dtype=np.int8)
-        for k in np.unique(fold):
-            threshold = best_threshold(labels[fold != k], scores[fold != k]).threshold
-            decisions[fold == k] = decide(scores[fold == k], threshold)
+        for k, rows in enumerate(self.members):
+            others = (np.concatenate([*parts[:k], *parts[k + 1 :]]) for parts in (self.labels, scores))
+            decisions[rows] = decide(scores[k], best_threshold(*others).threshold)
         return decisions
 
     def search(self, *, start: list[Structure], n_trials: int, seed: int) -> Structure:

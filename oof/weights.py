@@ -22,20 +22,21 @@ def greedy_weights(labels: Binary, values: Floats, *, n_rounds: int) -> Floats:
     Source: Caruana, Niculescu-Mizil, Crew, Ksikes 2004, "Ensemble selection from libraries of models".
     """
     n_learners = values.shape[1]
-    singles = [best_threshold(labels, column).f1 for column in values.T]
+    columns = np.ascontiguousarray(values.T)
+    singles = [best_threshold(labels, column).f1 for column in columns]
     by_quality = np.argsort(-np.array(singles), kind="stable")
-    sums = np.cumsum(values[:, by_quality], axis=1)
-    starts = [best_threshold(labels, np.minimum(sums[:, n] / (n + 1), 1.0)).f1 for n in range(n_learners)]
+    sums = np.cumsum(columns[by_quality], axis=0)
+    starts = [best_threshold(labels, np.minimum(sums[n] / (n + 1), 1.0)).f1 for n in range(n_learners)]
     n_start = int(np.argmax(starts)) + 1
     picks = np.zeros(n_learners)
     picks[by_quality[:n_start]] = 1
-    total, best_f1, best_picks = sums[:, n_start - 1], starts[n_start - 1], picks.copy()
+    total, best_f1, best_picks = sums[n_start - 1], starts[n_start - 1], picks.copy()
     for _ in range(n_rounds):
         size = picks.sum() + 1
-        trials = [best_threshold(labels, np.minimum((total + column) / size, 1.0)).f1 for column in values.T]
+        trials = [best_threshold(labels, np.minimum((total + column) / size, 1.0)).f1 for column in columns]
         choice = int(np.argmax(trials))
         picks[choice] += 1
-        total = total + values[:, choice]
+        total = total + columns[choice]
         if trials[choice] > best_f1:
             best_f1, best_picks = trials[choice], picks.copy()
     return np.asarray(best_picks / best_picks.sum(), dtype=np.float64)

@@ -345,6 +345,45 @@ def run(run_dir: Path, dry_run: bool, output: Any, **options: Any) -> None:
     _submit(folder, "best", None, "final")
 
 
+@main.group()
+def ensemble() -> None:
+    """Look into the ensembles of a run."""
+
+
+@ensemble.command()
+@run_option
+@task_option
+@click.option("--name", "names", multiple=True, help="An ensemble (stack, blend); all finished ones if left out.")
+@format_option
+def explain(run_dir: Path, task: str | None, names: tuple[str, ...], output: Any) -> None:
+    """Weights, importance of features, and what each base learner adds (the ensemble is fitted again without it)."""
+    from pipelines.explaining import explain as make_tables
+    from pipelines.output import print_tables
+
+    run = _folder(run_dir)
+    tables: dict[str, Any] = {}
+    for each in [task] if task else [t.name for t in run.tasks()]:
+        tables |= make_tables(run, each, names)
+    print_tables(tables, output)
+
+
+@main.command()
+@run_option
+@task_option
+@click.option("--top", default=20, show_default=True, help="Rows listed per task, the surest doubts first.")
+@format_option
+def labels(run_dir: Path, task: str | None, top: int, output: Any) -> None:
+    """Training rows whose label no base learner believes: how many per language, and which."""
+    from pipelines.label_report import label_tables
+    from pipelines.output import print_tables
+
+    run = _folder(run_dir)
+    tables: dict[str, Any] = {}
+    for each in [task] if task else [t.name for t in run.tasks()]:
+        tables |= label_tables(run, each, top=top)
+    print_tables(tables, output)
+
+
 def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str) -> None:
     from pipelines.ensembling import submit as make_submission
     from pipelines.timing import timed

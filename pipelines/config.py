@@ -7,38 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from competition.errors import CompetitionError, Fault
+from pipelines.sections import CausalTrainingSection, PairTextSection, PromptSection, TextSection, TrainingSection
+from pipelines.sections import Section as Section
+from pipelines.sections import View as View
+from pipelines.sections import WeightsSection as WeightsSection
 
 RECIPES = Path(__file__).parent / "recipes"
 
-View = Literal["original", "english", "both"]
 Head = Literal["logistic", "lightgbm", "mlp"]
-
-
-class Section(BaseModel):
-    """A table of a recipe; refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TextSection(Section):
-    """How a row becomes model input.
-
-    `view` is ``original`` (the query as written), ``english`` (its translation, the query itself where there is
-    none) or ``both`` (``query - translation``, as the CIKM 2025 AnalytiCup winner joined them).
-    """
-
-    view: View = "both"
-
-
-class WeightsSection(Section):
-    """Where pretrained weights come from: a hub name or a local folder, see `pipelines.weights`."""
-
-    name: str
-    source: Literal["auto", "folder", "hub", "package"] = "auto"
-    revision: str | None = None
 
 
 class LexicalHead(Section):
@@ -67,10 +46,15 @@ class NgramSection(Section):
 
 
 class LexicalRecipe(Section):
-    """Character n-gram TF-IDF and overlap features of the query and of its translation."""
+    """Character n-gram TF-IDF and overlap features of the query and of its translation.
+
+    With `candidates` a row is also compared with the other targets that its query stands with in the competition's
+    files (no labels are looked at).
+    """
 
     kind: Literal["lexical"]
     description: str = ""
+    candidates: bool = True
     text: TextSection = TextSection()
     ngrams: NgramSection = NgramSection()
     head: LexicalHead = LexicalHead()
@@ -147,30 +131,6 @@ class CategoryTreeRecipe(Section):
     head: TreeHead = TreeHead()
 
 
-class LoraSection(Section):
-    """Low-rank adapters (Hu et al. 2021) instead of full fine-tuning."""
-
-    r: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.01, ge=0, lt=1)
-    target_modules: str | tuple[str, ...] = "all-linear"
-
-
-class TrainingSection(Section):
-    """How a cross-encoder is trained, in the words of the transformers Trainer."""
-
-    epochs: float = Field(2.0, gt=0)
-    learning_rate: float = Field(2e-5, gt=0)
-    batch_size: int = Field(32, ge=1)
-    accumulate: int = Field(1, ge=1)
-    warmup: float = Field(0.06, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0)
-    max_rows: int | None = Field(None, ge=2)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    gradient_checkpointing: bool = False
-    lora: LoraSection | None = None
-
-
 class CrossEncoderRecipe(Section):
     """Sequence-pair classification of (query, target) with the transformers Trainer.
 
@@ -181,16 +141,45 @@ class CrossEncoderRecipe(Section):
     kind: Literal["cross_encoder"]
     description: str = ""
     weights: WeightsSection
-    text: TextSection = TextSection()
+    text: PairTextSection = PairTextSection()
     pooling: Literal["mean", "model"] = "mean"
     query_prefix: str = ""
     target_prefix: str = ""
     max_length: int = Field(96, ge=8, le=8192)
     training: TrainingSection = TrainingSection()
 
+    @model_validator(mode="after")
+    def _dropout_of_our_own(self) -> "CrossEncoderRecipe":
+        if self.training.multi_sample_dropout > 1 and self.pooling != "mean":
+            raise ValueError('training.multi_sample_dropout needs pooling = "mean"')
+        return self
 
+
+class CausalLoraRecipe(Section):
+    """A language model that answers yes or no: the score is the softmax over the two answers' logits after the prompt.
+
+    As in Nogueira et al. (2020, "Document ranking with a pretrained sequence-to-sequence model") and in the
+    Qwen3 rerankers. ``training.epochs = 0`` scores without training.
+    """
+
+    kind: Literal["causal_lora"]
+    description: str = ""
+    weights: WeightsSection
+    text: PromptSection = PromptSection()
+    max_length: int = Field(160, ge=8, le=8192)
+    training: CausalTrainingSection = CausalTrainingSection()
+
+    @model_validator(mode="after")
+    def _no_head(self) -> "CausalLoraRecipe":
+        if self.training.multi_sample_dropout > 1:
+            raise ValueError("training.multi_sample_dropout needs a head, which answers do not have")
+        return self
+
+
+TransformerRecipe = Annotated[CrossEncoderRecipe | CausalLoraRecipe, Field(discriminator="kind")]
 Recipe = Annotated[
-    LexicalRecipe | BiEncoderRecipe | CategoryTreeRecipe | CrossEncoderRecipe, Field(discriminator="kind")
+    LexicalRecipe | BiEncoderRecipe | CategoryTreeRecipe | CrossEncoderRecipe | CausalLoraRecipe,
+    Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 

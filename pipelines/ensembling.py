@@ -3,8 +3,8 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from competition.errors import CompetitionError, MissingPartError
-from competition.metrics import auc, f1, f1_interval, score_table
+from competition.metrics import auc, f1, f1_interval, paired_difference, score_table
 from competition.tasks import Task
 from oof.blend import OptunaBlend, SingleLearner
 from oof.crossfit import Combiner, CrossFitted, Fitted, cross_fit, fit_final
@@ -53,16 +53,23 @@ class Gathered:
 
 
 def make_combiner(name: str, frames: Mapping[str, PredictionFrame], *, seed: int) -> Combiner:
-    """The combiner called `name`, one of `COMBINERS`; the stacker does without features that shift in dev or test."""
+    """The combiner called `name`, one of `COMBINERS`.
+
+    The stacker looks at what dev and test are like, without labels: it does without features that mean something else
+    there, and chooses its trees by held-out languages if there are languages there that train does not know.
+    """
     if name == "blend":
         return OptunaBlend(seed=seed)
-    excluded = shifted_features(frames["train"], [frame for split, frame in frames.items() if split != "train"])
+    others = [frame for split, frame in frames.items() if split != "train"]
+    excluded = shifted_features(frames["train"], others)
     if excluded:
         log.info("the stacker leaves out what differs in dev or test: %s", ", ".join(excluded))
-    return LightGBMStacker(seed=seed, excluded=excluded)
+    known = frames["train"].rows["language"].unique()
+    unseen = any((~frame.rows["language"].isin(known)).any() for frame in others)
+    return LightGBMStacker(seed=seed, excluded=excluded, held_out="language" if unseen else "fold")
 
 
-def gather(run: RunFolder, task: str, learners: Sequence[str] | None = None) -> Gathered:
+def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> Gathered:
     """The scores of all (or the named) base learners of a task.
 
     Raises
@@ -97,19 +104,19 @@ def align_groups(ids: pd.Series, group: pd.Series, wanted: pd.Series) -> np.ndar
     return group.set_axis(pd.Index(ids)).reindex(pd.Index(wanted)).to_numpy()
 
 
-def ensemble(run: RunFolder, task: str, name: str, learners: Sequence[str] | None = None) -> Path:
+def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | None = None) -> Path:
     """The folder of a finished ensemble: cross-fitted OOF scores, dev and test scores, the fitted combiner.
 
-    One that was made from the same parts is left as it is; one that was made from others is made again.
+    One that was made from the same parts by the same combiner is left as it is; any other is made again.
     """
     gathered = gather(run, task, learners)
-    folder = run.ensemble(task, name)
-    if (folder / MANIFEST).is_file() and _manifest(folder)["sources"] == dict(gathered.sources):
+    folder, train = run.ensemble(task, name), gathered.frames["train"]
+    combiner = make_combiner(name, gathered.frames, seed=run.settings().seed)
+    made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner)}
+    if (folder / MANIFEST).is_file() and made_of.items() <= read_manifest(folder).items():
         log.info("%s: %s is there already", task, name)
         return folder
-    train = gathered.frames["train"]
     log.info("%s: %s of %s", task, name, ", ".join(train.learners))
-    combiner = make_combiner(name, gathered.frames, seed=run.settings().seed)
     crossed = cross_fit(combiner, train)
     fitted = fit_final(combiner, train, cross_fitted=crossed)
     alarm = calibration_alarm(best_threshold(train.labels, crossed.scores))
@@ -136,6 +143,7 @@ def _write_ensemble(folder: Path, combiner: Combiner, crossed: CrossFitted, fitt
         "learners": list(train.learners),
         "threshold": fitted.threshold,
         "sources": dict(gathered.sources),
+        "combiner": repr(combiner),
         "files": {path.name: sha256(path) for path in sorted(partial.iterdir())},
     }
     write_text(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
@@ -157,17 +165,18 @@ def leaderboard(run: RunFolder) -> Leaderboard:
 
 
 def _entries(run: RunFolder, task: Task) -> list[Entry]:
-    complete = [name for name in run.parts.learners(task.name) if _is_complete(run, task.name, name)]
+    complete = complete_learners(run, task.name)
     if not complete:
         return []
     gathered = gather(run, task.name, complete)
     frames = gathered.frames
-    entries = []
+    entries, decisions = [], {}
     for name in complete:
         combiner = SingleLearner(name)
         crossed = cross_fit(combiner, frames["train"])
         fitted = fit_final(combiner, frames["train"], cross_fitted=crossed)
         dev = fitted.predict(frames["dev"]) if "dev" in frames else None
+        decisions[name] = crossed.decisions
         entries.append(
             entry(
                 task,
@@ -183,9 +192,10 @@ def _entries(run: RunFolder, task: Task) -> list[Entry]:
         )
     rows = {split: frame.rows for split, frame in frames.items()}
     for name in ensembles(run, task.name):
-        manifest = _manifest(run.ensemble(task.name, name))
+        manifest = read_manifest(run.ensemble(task.name, name))
         oof = read_ensemble(run, task.name, name, "oof", rows["train"]["id"])
         dev = ensemble_scores(run, task.name, name, "dev", rows["dev"]["id"]) if "dev" in rows else None
+        decisions[name] = oof["decision"].to_numpy()
         slowest = 1.0 / sum(1.0 / gathered.rates[learner] for learner in manifest["learners"])
         entries.append(
             entry(
@@ -194,13 +204,28 @@ def _entries(run: RunFolder, task: Task) -> list[Entry]:
                 manifest["kind"],
                 frames,
                 oof["score"].to_numpy(),
-                oof["decision"].to_numpy(),
+                decisions[name],
                 manifest["threshold"],
                 rate=slowest,
                 dev_scores=dev,
             )
         )
-    return entries
+    return with_differences(entries, decisions, frames["train"])
+
+
+def with_differences(
+    entries: Sequence[Entry], decisions: Mapping[str, np.ndarray], train: PredictionFrame
+) -> list[Entry]:
+    """The entries of one task, each with its difference to the best of them on the same rows.
+
+    `decisions` are cross-fitted, ``(n_rows,)`` by name. Of equals the first by name is the best, as on the leaderboard.
+    """
+    best = min(entries, key=lambda each: (-(each.f1 or 0.0), each.name))
+    compared = []
+    for each in entries:
+        gap = paired_difference(train.labels, decisions[each.name], decisions[best.name], train.group)
+        compared.append(replace(each, difference=gap.estimate, difference_low=gap.low, difference_high=gap.high))
+    return compared
 
 
 def entry(
@@ -258,7 +283,7 @@ def dev_table(run: RunFolder, task: str) -> pd.DataFrame:
     The column ``all`` is the whole file, ``train languages`` and ``unseen languages`` its two parts; the first
     line predicts 1 everywhere.
     """
-    gathered = gather(run, task, [n for n in run.parts.learners(task) if _is_complete(run, task, n)])
+    gathered = gather(run, task, complete_learners(run, task))
     if "dev" not in gathered.frames or gathered.frames["dev"].rows["label"].isna().all():
         raise CompetitionError(f"{task} has no dev file with labels")
     train, dev = gathered.frames["train"], gathered.frames["dev"]
@@ -267,7 +292,7 @@ def dev_table(run: RunFolder, task: str) -> pd.DataFrame:
         decisions[name] = fit_final(SingleLearner(name), train).decide(dev.without_labels())
     for name in ensembles(run, task):
         scores = ensemble_scores(run, task, name, "dev", dev.rows["id"])
-        decisions[name] = decide(scores, _manifest(run.ensemble(task, name))["threshold"])
+        decisions[name] = decide(scores, read_manifest(run.ensemble(task, name))["threshold"])
     labelled = dev.rows["label"].notna().to_numpy()
     language = dev.rows["language"].to_numpy()
     known = np.isin(language, train.rows["language"].unique())
@@ -343,14 +368,20 @@ def _choose(board: Leaderboard, task: str, choice: str) -> Entry:
     return named[0]
 
 
-def _is_complete(run: RunFolder, task: str, learner: str) -> bool:
+def complete_learners(run: RunFolder, task: str) -> list[str]:
+    """The base learners that have a part for every fold."""
     from oof.store import PartKey
 
     folds = range(run.folds(task).plan.n_splits)
-    return all(run.parts.is_finished(PartKey(task, learner, fold)) for fold in folds)
+    return [
+        name
+        for name in run.parts.learners(task)
+        if all(run.parts.is_finished(PartKey(task, name, fold)) for fold in folds)
+    ]
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the ensemble in `folder` was made from, and its threshold."""
     values: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return values
 

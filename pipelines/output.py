@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Format = Literal["table", "json", "csv"]
-WIDE = 200
+WIDE = 260  # the leaderboard's columns
 LONGEST_CELL = 60
 
 

@@ -39,6 +39,9 @@ class Entry:
         Mean of `f1` over the tasks, if the model has an entry for each: see `Leaderboard.with_averages`.
     dev_f1_seen_languages
         `dev_f1` over the rows whose language occurs in the training file.
+    difference, difference_low, difference_high
+        `f1` minus that of the task's best entry on the same rows, and its interval over groups (paired bootstrap);
+        0 for the best itself. Where the upper bound reaches 0 the two cannot be told apart.
     """
 
     task: str
@@ -56,6 +59,9 @@ class Entry:
     dev_f1: float | None = None
     f1_avg: float | None = None
     dev_f1_seen_languages: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
 
     def __post_init__(self) -> None:
         faults = [

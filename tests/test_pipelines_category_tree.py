@@ -179,17 +179,19 @@ def fit(model: Path, space: Workspace, *overrides: str, train: pd.DataFrame = TR
     return CategoryTreeLearner(load_recipe("e5-tree", settings), space).fit(train, QC)  # type: ignore[arg-type]
 
 
-def test_it_learns_a_label_that_the_query_tells(bert: Path, space: Workspace) -> None:
-    scores = fit(bert, space).predict(FRESH.drop(columns="label"), QC)
+@pytest.mark.parametrize("kind", ["lightgbm", "mlp"])
+def test_it_learns_a_label_that_the_query_tells(kind: str, bert: Path, space: Workspace) -> None:
+    scores = fit(bert, space, f"head.kind={kind}", "head.epochs=30").predict(FRESH.drop(columns="label"), QC)
     assert_probabilities(scores, FRESH)
     assert roc_auc_score(FRESH["label"].astype(int), scores) > 0.75
 
 
+@pytest.mark.parametrize("kind", ["lightgbm", "mlp"])
 @pytest.mark.parametrize("candidates", ["true", "false"])
 def test_a_row_scores_the_same_alone_in_any_order_and_after_loading(
-    candidates: str, bert: Path, space: Workspace, tmp_path: Path
+    candidates: str, kind: str, bert: Path, space: Workspace, tmp_path: Path
 ) -> None:
-    model = fit(bert, space, f"candidates={candidates}")
+    model = fit(bert, space, f"candidates={candidates}", f"head.kind={kind}")
     new = make_rows(15, seed=5, targets=["pets,dogs,new", "toys", "pets"])
     rows = pd.concat([FRESH[:25], odd_rows(), new], ignore_index=True).drop(columns="label")
     scores = model.predict(rows, QC)

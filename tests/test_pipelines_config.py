@@ -114,6 +114,58 @@ def test_a_changed_value_changes_the_digest_and_a_changed_description_does_not()
     assert digest == digest_values(recipe_values(load_recipe("lexical", ["description=another"])))
 
 
+def test_keys_that_came_later_leave_old_digests_alone() -> None:
+    """Parts that were made before a switch existed are still found."""
+    digests = {"e5-ce": "2bb894675b51734a", "gemma-3-12b": "ba97f71e28a2ca74"}
+    assert {name: digest_values(recipe_values(load_recipe(name))) for name in digests} == digests
+    for switch in ("training.r_drop=1", "training.schedule=cosine", "text.target=leaf", "text.language_tag=true"):
+        recipe = load_recipe("e5-ce", [switch])
+        assert digest_values(recipe_values(recipe)) != digests["e5-ce"]
+        assert recipe_values(type(recipe).model_validate(recipe_values(recipe))) == recipe_values(recipe)
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        ("{query} {title}? {target}", r"unknown fields \{title\}"),
+        ("{query} {}? {target}", "unknown fields"),
+        ("{query} {query} {target}?", "may stand once"),
+        ("{query!r} {target}?", "without a format"),
+        ("{query:>9} {target}?", "without a format"),
+        ("Is it {target}?", "must be asked about"),
+        ("Is it {query}?", "must be asked about"),
+        ("{query} {target}? ", "must not end with a blank"),
+    ],
+)
+def test_a_template_that_cannot_be_asked_is_refused(template: str, fault: str) -> None:
+    with pytest.raises(CompetitionError, match=rf"text\.template[\s\S]*{fault}"):
+        load_recipe("gemma-3-270m-yesno", [f"text.template='{template}'"])
+
+
+@pytest.mark.parametrize("answers", ['["yes"]', '["yes", "yes"]', '["", "no"]', '[" yes", "no"]'])
+def test_answers_are_two_different_words(answers: str) -> None:
+    with pytest.raises(CompetitionError, match=r"text\.answers"):
+        load_recipe("gemma-3-270m-yesno", [f"text.answers={answers}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "fault"),
+    [
+        ("e5-ce", "training.quantize=nf4", "needs training.lora"),
+        ("xlm-roberta-base", "training.multi_sample_dropout=4", 'needs pooling = "mean"'),
+        ("gemma-3-1b-yesno", "training.multi_sample_dropout=4", "needs a head"),
+        ("e5-ce", "training.epochs=0", "greater than 0"),
+    ],
+)
+def test_switches_that_cannot_work_together_are_refused(name: str, setting: str, fault: str) -> None:
+    with pytest.raises(CompetitionError, match=fault):
+        load_recipe(name, [setting])
+
+
+def test_answers_may_be_asked_for_without_training() -> None:
+    assert load_recipe("gemma-3-270m-yesno", ["training.epochs=0"]).training.epochs == 0
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),

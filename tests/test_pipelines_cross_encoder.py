@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from tiny import assert_probabilities, make_rows, odd_rows, one_by_one
+from tiny import assert_probabilities, make_rows, odd_rows, one_by_one, save_tiny
 
 from competition.errors import CompetitionError
 from competition.tasks import QI
 from pipelines.backbones import load
-from pipelines.backbones.cross_encoder import CrossEncoder, last_checkpoint
+from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.pair_model import load_pair_model, load_tokenizer
 from pipelines.backbones.protocol import Corpus, Workspace
+from pipelines.backbones.readers import reader_of
+from pipelines.backbones.trainer import last_checkpoint
 from pipelines.config import load_recipe
 from pipelines.weights import resolve_weights
 
@@ -31,8 +33,37 @@ NETWORKS = {  # recipe, model, further settings
     "gemma-lora": ("gemma-3-12b", "gemma", []),
     "gemma-multimodal-lora": ("gemma-3-12b", "gemma_multimodal", []),
     "gemma-multimodal-mean": ("e5-ce", "gemma_multimodal", []),
+    "deberta": ("mdeberta-v3-base", "deberta", []),
+    "gemma2-lora": ("gemma-2-9b", "gemma2", []),
+    "qwen2-lora": ("qwen2-5-0-5b", "qwen2", []),
+    "qwen3-lora": ("qwen3-14b", "qwen3", []),
+    "gemma-yesno-lora": ("gemma-3-270m-yesno", "gemma", []),
+    "gemma-multimodal-yesno-lora": ("gemma-3-12b-yesno", "gemma_multimodal", []),
+    "gemma2-yesno-lora": ("gemma-2-9b-yesno", "gemma2", []),
+    "qwen3-yesno-lora": ("qwen3-14b-yesno", "qwen3", []),
+    "bert-mean-ema": ("e5-ce", "bert", ["training.ema=0.9"]),
 }
 every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+@pytest.fixture(scope="session")
+def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "deberta", "deberta")
+
+
+@pytest.fixture(scope="session")
+def gemma2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "gemma2", "gemma2")
+
+
+@pytest.fixture(scope="session")
+def qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "qwen2", "qwen2")
+
+
+@pytest.fixture(scope="session")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "qwen3", "qwen3")
 
 
 def workspace(folder: Path, *, seed: int = 3) -> Workspace:
@@ -98,7 +129,7 @@ def test_saved_and_loaded_weights_and_scores_are_equal_bit_for_bit(network: str,
     assert not list((tmp_path / "saved").rglob("*.bin")), "no pickles"
 
 
-@pytest.mark.parametrize("network", ["xlmr", "bert-mean-lora", "gemma-lora"])
+@pytest.mark.parametrize("network", ["xlmr", "bert-mean-lora", "gemma-lora", "gemma-yesno-lora"])
 def test_the_same_seed_gives_the_same_weights(
     network: str, fitted: Any, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -186,8 +217,9 @@ def test_more_tokens_than_the_model_reads_are_refused(bert: Path) -> None:
 def test_the_longer_side_is_cut_and_the_query_kept(bert: Path, tmp_path: Path) -> None:
     model = unfitted("e5-ce", bert, workspace(tmp_path), "max_length=24", "target_prefix=")
     tokenizer = load_tokenizer(bert)
+    reader = reader_of(model.recipe, tokenizer)
     rows = pd.DataFrame({"query": ["red shoes"], "target": ["掃除機 " * 99]})
-    (inputs,) = model._tokenise(tokenizer, rows, QI)
+    (inputs,) = reader.inputs(reader.texts(rows, QI))
     query = tokenizer("query: red shoes")["input_ids"]
     assert len(inputs["input_ids"]) == 24
     assert inputs["input_ids"][: len(query)] == query
@@ -208,7 +240,7 @@ class Interrupt(logging.Handler):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("network", ["bert-mean", "bert-mean-lora", "xlmr", "gemma-lora"])
+@pytest.mark.parametrize("network", ["bert-mean", "bert-mean-lora", "bert-mean-ema", "xlmr", "gemma-lora"])
 def test_a_killed_fit_goes_on_from_its_checkpoint_to_the_same_weights(
     network: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -219,8 +251,8 @@ def test_a_killed_fit_goes_on_from_its_checkpoint_to_the_same_weights(
         unfitted(recipe, request.getfixturevalue(model), workspace(tmp_path / name), *overrides)
         for name in ("whole", "killed")
     )
-    caplog.set_level(logging.INFO, logger="pipelines.backbones.cross_encoder")
-    logger, interrupt = logging.getLogger("pipelines.backbones.cross_encoder"), Interrupt(len(rows))
+    caplog.set_level(logging.INFO, logger="pipelines.backbones.trainer")
+    logger, interrupt = logging.getLogger("pipelines.backbones.trainer"), Interrupt(len(rows))
     logger.addHandler(interrupt)
     with pytest.raises(KeyboardInterrupt):
         killed.fit(rows, QI)
@@ -288,6 +320,16 @@ def test_accumulated_batches_train_like_one_large_batch(pooling: str, bert: Path
         scores.append(model.fit(rows, QI).predict(rows, QI))
     # The head of the mean-pooled model has a dropout of its own.
     np.testing.assert_allclose(scores[0], scores[1], atol=0.05 if pooling == "mean" else 1e-4)
+
+
+def test_accumulated_batches_of_a_decoder_train_like_one_large_batch(gemma: Path, tmp_path: Path) -> None:
+    """The Trainer once left gradients of decoders as many times too large as batches were accumulated."""
+    rows, scores = make_rows(16, seed=8), []
+    for batch, accumulate in ((16, 1), (4, 4)):
+        sizes = [f"training.batch_size={batch}", f"training.accumulate={accumulate}", "training.lora.dropout=0"]
+        model = unfitted("gemma-3-12b", gemma, workspace(tmp_path / str(batch)), *sizes, "training.epochs=8")
+        scores.append(model.fit(rows, QI).predict(rows, QI))
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
 
 
 def test_a_limit_of_rows_takes_that_many(bert: Path, tmp_path: Path) -> None:

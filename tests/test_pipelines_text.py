@@ -1,11 +1,26 @@
-"""Model input: the query as written, its translation, or both."""
+"""Model input: views of query and target, pairs and prompts; what is cut when they are too long."""
+
+from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import make_tokenizer
 
-from pipelines.text import english, query_text
+from competition.errors import CompetitionError
+from competition.tasks import QC, QI
+from pipelines.sections import PairTextSection, PromptSection
+from pipelines.text import (
+    encode_pairs,
+    encode_prompts,
+    english,
+    pair_texts,
+    prompt_texts,
+    query_text,
+    render,
+    target_text,
+)
 
 TEXT = st.text(max_size=6)
 
@@ -34,3 +49,96 @@ def test_without_translations_every_view_is_the_query(view: str) -> None:
 def test_the_text_is_aligned_with_the_rows(view: str) -> None:
     rows = rows_of([("a", "x"), ("b", ""), ("c", "c")]).iloc[[2, 0, 1]]
     assert query_text(rows, view).index.tolist() == [2, 0, 1]  # type: ignore[arg-type]
+
+
+# Targets and tags
+
+PATHS = ["home & garden,kitchen, dining & bar,cookware", "shoes", ""]
+
+
+@pytest.mark.parametrize(
+    ("view", "texts"),
+    [
+        ("path", PATHS),
+        ("leaf", ["cookware", "shoes", ""]),
+        ("tagged", ["<1> home & garden <2> kitchen, dining & bar <3> cookware", "<1> shoes", ""]),
+    ],
+)
+def test_categories_are_shown_as_asked_and_titles_as_they_are(view: Any, texts: list[str]) -> None:
+    rows = pd.DataFrame({"target": PATHS}, index=[4, 2, 9])
+    assert target_text(rows, QC, view).tolist() == texts
+    assert target_text(rows, QC, view).index.tolist() == [4, 2, 9]
+    assert target_text(rows, QI, view).tolist() == PATHS
+
+
+def test_the_language_stands_before_the_query() -> None:
+    rows = rows_of([("zapatos", "shoes")]).assign(language="es", target="shoes")
+    assert pair_texts(rows, QC, PairTextSection(language_tag=True))["query"].tolist() == ["[es] zapatos - shoes"]
+    assert pair_texts(rows, QC, PairTextSection())["query"].tolist() == ["zapatos - shoes"]
+
+
+# Truncation
+
+LONG = st.text(alphabet="ab é掃 -", max_size=40)
+
+
+@pytest.fixture(scope="module", params=["bert", "xlmr", "gemma"])
+def tokenizer(request: pytest.FixtureRequest) -> Any:
+    return make_tokenizer(request.param)
+
+
+@given(st.lists(st.tuples(LONG, LONG), min_size=1, max_size=4))
+def test_the_query_is_cut_only_where_it_is_too_long_by_itself(tokenizer: Any, pairs: list[tuple[str, str]]) -> None:
+    limit = 24
+    texts = pd.DataFrame(pairs, columns=["query", "target"], dtype="str")
+    for (query, target), item in zip(pairs, encode_pairs(tokenizer, texts, max_length=limit), strict=True):
+        encoded = tokenizer([query, query], [target, ""])  # in lists, for "" alone would be taken for no second text
+        whole, alone = ({name: values[i] for name, values in encoded.items()} for i in (0, 1))
+        assert len(item["input_ids"]) == len(item["attention_mask"]) == min(len(whole["input_ids"]), limit)
+        assert set(item) == set(whole)
+        if len(whole["input_ids"]) <= limit:
+            assert item == whole
+        ids = tokenizer(query, add_special_tokens=False)["input_ids"]
+        room = limit - tokenizer.num_special_tokens_to_add(pair=True)
+        start = next(i for i in range(3) if alone["input_ids"][i : i + len(ids)] == ids)
+        assert item["input_ids"][start : start + min(len(ids), room)] == ids[:room]
+
+
+@given(st.lists(st.tuples(LONG, LONG, LONG), min_size=1, max_size=4))
+def test_a_prompt_loses_its_target_first_then_the_translation_then_the_query(
+    tokenizer: Any, rows: list[tuple[str, str, str]]
+) -> None:
+    limit, template = 60, "Q: {query} E: {english} T: {target} ?"
+    texts = pd.DataFrame(rows, columns=["query", "english", "target"], dtype="str")
+    items = encode_prompts(tokenizer, texts, template=template, max_length=limit)
+    for values, item in zip(texts.to_dict("records"), items, strict=True):
+        whole = tokenizer(render(template, values)[0])  # type: ignore[arg-type]
+        assert len(item["input_ids"]) <= limit
+        if len(whole["input_ids"]) <= limit:
+            assert item == dict(whole)
+            continue
+        text = tokenizer.decode(item["input_ids"], skip_special_tokens=True)
+        assert "T:" in text, "the template is never cut"
+        assert text.rstrip().endswith("?")
+        shortest = tokenizer(render(template, {**values, "target": ""})[0])  # type: ignore[dict-item]
+        if len(shortest["input_ids"]) <= limit:
+            assert f"Q: {values['query']} E: {values['english']} T:" in text
+            assert len(item["input_ids"]) > limit - 9, "no more is cut than must be"
+
+
+def test_a_template_longer_than_the_limit_is_refused() -> None:
+    texts = pd.DataFrame({"query": ["shoes"], "target": ["shoes"]})
+    with pytest.raises(CompetitionError, match="template alone has more than 8 tokens"):
+        encode_prompts(make_tokenizer("gemma"), texts, template="A long question {query} {target}", max_length=8)
+
+
+def test_a_prompt_asks_for_the_fields_of_its_template_only() -> None:
+    rows = rows_of([("zapatos", "")]).assign(language="es", target="pets,dogs")
+    prompt = PromptSection(template="{language} {english} {target}?", target="leaf")
+    assert prompt_texts(rows, QC, prompt).to_dict("records") == [
+        {"language": "es", "english": "zapatos", "target": "dogs"}
+    ]
+
+
+def test_braces_in_a_text_are_only_text() -> None:
+    assert render("{query}|{target}", {"query": "{target}", "target": "{x}"})[0] == "{target}|{x}"

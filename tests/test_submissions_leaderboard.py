@@ -104,7 +104,7 @@ def test_json_has_exactly_the_fields_and_null_for_what_is_not_there(board: Leade
 def test_the_columns_are_the_fields_in_order() -> None:
     assert ",".join(COLUMNS) == (
         "task,name,kind,f1,f1_low,f1_high,f1_fold_std,f1_at_half,auc,positive_rate,threshold,rows_per_second,"
-        "dev_f1,f1_avg,dev_f1_seen_languages"
+        "dev_f1,f1_avg,dev_f1_seen_languages,difference,difference_low,difference_high"
     )
     assert len(COLUMNS) == len(fields(Entry))
 
@@ -122,7 +122,7 @@ def test_the_frame_has_numbers_and_text_even_when_empty() -> None:
     [
         ("0.5", "half", r":2: f1 is 'half'"),
         (",f1,", ",f2,", ":1: the columns"),
-        (",base", ",base,,", ":2: 17 cells"),
+        (",base", ",base,,", ":2: 20 cells"),
     ],
 )
 def test_a_faulty_file_is_named_with_its_line(tmp_path: Path, old: str, new: str, expected: str) -> None:

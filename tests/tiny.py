@@ -17,7 +17,7 @@ TEXTS = ["red shoes", "blue running shoes", "pets,dogs,toys", "kitchen, dining &
 def make_tokenizer(kind: str) -> Any:
     """A byte-level BPE tokenizer with the special tokens and the pair layout of ``bert``, ``xlmr`` or ``gemma``.
 
-    That of ``gemma`` has no padding token, as many decoders have none.
+    That of ``gemma`` has no padding token, as many decoders have none; "yes" and "no" are tokens of it.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -50,7 +50,7 @@ def make_tokenizer(kind: str) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.train_from_iterator(TEXTS + ["yes no"] * 9 if kind == "gemma" else TEXTS, trainer)
     places = [(name, tokenizer.token_to_id(name)) for name in special]
     tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=places)
     inputs = ["input_ids", "token_type_ids", "attention_mask"] if kind == "bert" else ["input_ids", "attention_mask"]
@@ -60,12 +60,13 @@ def make_tokenizer(kind: str) -> Any:
 def save_tiny(folder: Path, kind: str) -> Path:
     """A folder with tokenizer and tiny random weights.
 
-    ``bert``: BertModel; ``xlmr``: XLMRobertaModel; ``gemma``: Gemma3ForCausalLM; ``gemma-multimodal``:
-    Gemma3ForConditionalGeneration, the layout in which Gemma-3 4B and larger are published.
+    ``bert``: BertModel; ``xlmr``: XLMRobertaModel; ``deberta``: DebertaV2Model; ``gemma``: Gemma3ForCausalLM;
+    ``gemma-multimodal``: Gemma3ForConditionalGeneration, the layout in which Gemma-3 4B and larger are published;
+    ``gemma2``, ``qwen2``, ``qwen3``: their classes for language modelling.
     """
     import torch
 
-    tokenizer = make_tokenizer(kind.partition("-")[0])
+    tokenizer = make_tokenizer(TOKENIZERS.get(kind, kind))
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = _MODELS[kind](tokenizer)
@@ -124,6 +125,52 @@ def _gemma_multimodal(tokenizer: Any) -> Any:
     return Gemma3ForConditionalGeneration(config)
 
 
+def _deberta(tokenizer: Any) -> Any:
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    sizes = {
+        **_sizes(tokenizer),
+        "max_position_embeddings": LONGEST,
+        "type_vocab_size": 0,
+        "pooler_hidden_size": HIDDEN,
+    }
+    positions = {"relative_attention": True, "position_buckets": 16, "pos_att_type": ["p2c", "c2p"]}
+    return DebertaV2Model(
+        DebertaV2Config(
+            **sizes, **positions, norm_rel_ebd="layer_norm", share_att_key=True, position_biased_input=False
+        )
+    )
+
+
+def _gemma2(tokenizer: Any) -> Any:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    return Gemma2ForCausalLM(Gemma2Config(**_decoder_sizes(tokenizer), head_dim=8, query_pre_attn_scalar=8))
+
+
+def _qwen2(tokenizer: Any) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return Qwen2ForCausalLM(Qwen2Config(**_decoder_sizes(tokenizer), tie_word_embeddings=True))
+
+
+def _qwen3(tokenizer: Any) -> Any:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    return Qwen3ForCausalLM(Qwen3Config(**_decoder_sizes(tokenizer), head_dim=8, tie_word_embeddings=False))
+
+
+def _decoder_sizes(tokenizer: Any) -> dict[str, Any]:
+    return {
+        **_sizes(tokenizer),
+        "vocab_size": len(tokenizer) + 16,  # as published: room for tokens that a tokenizer class brings itself
+        "num_key_value_heads": 1,
+        "max_position_embeddings": LONGEST,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+
+
 def _sizes(tokenizer: Any) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
@@ -135,7 +182,17 @@ def _sizes(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-_MODELS = {"bert": _bert, "xlmr": _xlmr, "gemma": _gemma, "gemma-multimodal": _gemma_multimodal}
+TOKENIZERS = {"deberta": "bert"} | dict.fromkeys(("gemma-multimodal", "gemma2", "qwen2", "qwen3"), "gemma")
+_MODELS = {
+    "bert": _bert,
+    "xlmr": _xlmr,
+    "deberta": _deberta,
+    "gemma": _gemma,
+    "gemma-multimodal": _gemma_multimodal,
+    "gemma2": _gemma2,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+}
 
 
 WORDS = ["red", "blue", "shoes", "shirt", "running", "dog", "toy", "42", "wh-1000xm4", "zapatos", "靴", "掃除機"]

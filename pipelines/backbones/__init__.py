@@ -19,6 +19,7 @@ KINDS: dict[str, type[Lexical] | type[BiEncoder] | type[CategoryTreeLearner] | t
     "bi_encoder": BiEncoder,
     "category_tree": CategoryTreeLearner,
     "cross_encoder": CrossEncoder,
+    "causal_lora": CrossEncoder,
 }
 
 

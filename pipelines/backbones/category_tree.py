@@ -27,10 +27,10 @@ COMPARED = [FEATURES.index(name) for name in ("similarity", "z", "nearest_relati
 
 @dataclass(frozen=True)
 class CategoryTreeLearner:
-    """Tree features of frozen embeddings under a LightGBM head; for tasks whose target is a category path.
+    """Tree features of frozen embeddings under a head; for tasks whose target is a category path.
 
     The tree is that of the workspace's corpus. A target that is no node of it counts as its nearest ancestor that
-    is one; where there is none, all features are missing and the head says what it says of nothing.
+    is one; where there is none, all features are missing (for the network: those of the mean row).
     """
 
     recipe: CategoryTreeRecipe

@@ -1,46 +1,48 @@
-"""Cross-encoder: query and target read together by one transformer, fine-tuned with the transformers Trainer."""
+"""Query and target read together by one transformer: a cross-encoder, or a language model that answers yes or no."""
 
 import json
 import logging
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from competition.tasks import Task
 from pipelines.backbones.protocol import DETAILS, Workspace
-from pipelines.config import CrossEncoderRecipe
+from pipelines.config import TransformerRecipe
 from pipelines.embeddings import batches_by_length
 from pipelines.progress import progress
-from pipelines.text import query_text
 from pipelines.weights import resolve_weights
 
 log = logging.getLogger(__name__)
 
 TOKENS_PER_BATCH = 4096
+_RECIPES: TypeAdapter[TransformerRecipe] = TypeAdapter(TransformerRecipe)
 
 
 @dataclass(frozen=True)
 class CrossEncoder:
-    """Sequence-pair classification; fits in fp32 or bf16, fully or through LoRA.
+    """Sequence-pair classification or yes/no answers; fits in fp32 or bf16, fully or through LoRA.
 
-    On GPUs the same seed need not give the same weights bit for bit (non-deterministic kernels); on CPU it does.
+    What the two kinds do differently is in `pipelines.backbones.readers` and `pipelines.backbones.pair_model`. On
+    GPUs the same seed need not give the same weights bit for bit (non-deterministic kernels); on CPU it does.
     """
 
-    recipe: CrossEncoderRecipe
+    recipe: TransformerRecipe
     workspace: Workspace
     model: Any = None
     tokenizer: Any = None
 
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
-        """A fitted cross-encoder. A killed fit goes on from its last checkpoint in the workspace's scratch folder."""
+        """A fitted network. A killed fit goes on from its last checkpoint in the workspace's scratch folder."""
         from transformers import set_seed
 
         from pipelines.backbones.pair_model import load_pair_model, load_tokenizer
+        from pipelines.backbones.readers import reader_of
+        from pipelines.backbones.trainer import train_network
 
         set_seed(self.workspace.seed)
         rows = self._subsample(train)
@@ -48,20 +50,31 @@ class CrossEncoder:
             self.recipe.weights.name, source=self.recipe.weights.source, revision=self.recipe.weights.revision
         )
         tokenizer = load_tokenizer(weights.folder)
+        reader = reader_of(self.recipe, tokenizer)
         model = load_pair_model(self.recipe, weights, tokenizer)
-        inputs = self._tokenise(tokenizer, rows, task)
-        self._train(model, tokenizer, inputs, rows["label"].to_numpy(dtype=np.int64))
+        train_network(
+            model,
+            tokenizer,
+            reader.inputs(reader.texts(rows, task)),
+            rows["label"].to_numpy(dtype=np.int64),
+            training=self.recipe.training,
+            workspace=self.workspace,
+            logits=reader.logits,
+        )
         return replace(self, model=model.eval(), tokenizer=tokenizer)
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
-        """Probability of label 1, float32 ``(n_rows,)``; each distinct (query, target) is scored once."""
+        """Probability of label 1, float32 ``(n_rows,)``; rows that read the same are scored once."""
         import torch
 
+        from pipelines.backbones.readers import reader_of
+
         torch.set_num_threads(self.workspace.threads)
-        pairs = pd.DataFrame({"query": query_text(rows, self.recipe.text.view), "target": rows["target"]})
-        codes = pairs.groupby(["query", "target"], sort=False).ngroup().to_numpy()
+        reader = reader_of(self.recipe, self.tokenizer)
+        texts = reader.texts(rows, task)
+        codes = texts.groupby(list(texts.columns), sort=False).ngroup().to_numpy()
         first = np.unique(codes, return_index=True)[1]
-        inputs = self._tokenise(self.tokenizer, rows.iloc[first], task)
+        inputs = reader.inputs(texts.iloc[first])
         lengths = np.array([len(item["input_ids"]) for item in inputs], dtype=np.int64)
         scores = np.empty(len(first), dtype=np.float32)
         device = next(self.model.parameters()).device
@@ -69,7 +82,7 @@ class CrossEncoder:
         with progress(f"score {task.name} pairs", total=len(first)) as advance, torch.inference_mode(), half:
             for batch in batches_by_length(lengths, tokens_per_batch=TOKENS_PER_BATCH):
                 padded = self.tokenizer.pad([inputs[i] for i in batch], return_tensors="pt").to(device)
-                logits = self.model(**padded)["logits"].float()
+                logits = reader.logits(self.model, dict(padded)).float()
                 scores[batch] = torch.softmax(logits, dim=-1)[:, 1].cpu().numpy()
                 advance(len(batch))
         return scores[codes]
@@ -86,13 +99,13 @@ class CrossEncoder:
 
     @classmethod
     def load(cls, folder: Path, workspace: Workspace) -> "CrossEncoder":
-        """The cross-encoder that `save` wrote."""
+        """The network that `save` wrote."""
         import torch
 
         from pipelines.backbones.pair_model import load_tokenizer, restore_pair_model
 
         values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
-        recipe = CrossEncoderRecipe.model_validate(values["recipe"])
+        recipe = _RECIPES.validate_python(values["recipe"])
         tokenizer = load_tokenizer(folder / "tokenizer")
         model = restore_pair_model(recipe, folder, tokenizer)
         return cls(recipe, workspace, model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
@@ -112,77 +125,3 @@ class CrossEncoder:
             return train
         log.info("training on %s of %s rows (training.max_rows)", f"{limit:,}", f"{len(train):,}")
         return train.sample(limit, random_state=self.workspace.seed)
-
-    def _tokenise(self, tokenizer: Any, rows: pd.DataFrame, task: Task) -> list[dict[str, list[int]]]:
-        """Model inputs of every row, unpadded. The longer side is cut first, which keeps the (short) query."""
-        queries = (self.recipe.query_prefix + query_text(rows, self.recipe.text.view)).tolist()
-        targets = (self.recipe.target_prefix + rows["target"]).tolist()
-        if not queries:
-            return []
-        encoded = tokenizer(queries, targets, truncation="longest_first", max_length=self.recipe.max_length)
-        return [{name: values[i] for name, values in encoded.items()} for i in range(len(queries))]
-
-    def _train(self, model: Any, tokenizer: Any, inputs: Sequence[dict[str, list[int]]], labels: np.ndarray) -> None:
-        import torch
-        from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
-
-        training, scratch = self.recipe.training, self.workspace.scratch / "checkpoints"
-        scratch.mkdir(parents=True, exist_ok=True)
-        torch.set_num_threads(self.workspace.threads)
-        arguments = TrainingArguments(
-            output_dir=str(scratch),
-            num_train_epochs=training.epochs,
-            learning_rate=training.learning_rate,
-            per_device_train_batch_size=training.batch_size,
-            gradient_accumulation_steps=training.accumulate,
-            warmup_steps=training.warmup,
-            weight_decay=training.weight_decay,
-            bf16=training.precision == "bf16",
-            gradient_checkpointing=training.gradient_checkpointing,
-            train_sampling_strategy="group_by_length",
-            optim="adamw_torch_fused",
-            save_strategy="epoch",
-            save_total_limit=1,
-            logging_steps=50,
-            report_to="none",
-            seed=self.workspace.seed,
-            data_seed=self.workspace.seed,
-            use_cpu=not torch.cuda.is_available(),
-            disable_tqdm=True,
-        )
-        dataset = [{**item, "labels": int(label)} for item, label in zip(inputs, labels, strict=True)]
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=dataset,
-            data_collator=DataCollatorWithPadding(tokenizer),
-            processing_class=tokenizer,
-            callbacks=[_log_progress()],
-        )
-        trainer.remove_callback(PrinterCallback)  # it would print to stdout
-        trainer.train(resume_from_checkpoint=last_checkpoint(scratch))
-        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it scores differently until reloaded
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint below `folder`; one that a kill left half-written is deleted."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_bytes())  # what the Trainer writes last
-        except (FileNotFoundError, ValueError):
-            log.warning("%s is not whole and is deleted", checkpoint)
-            shutil.rmtree(checkpoint)
-    whole = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    return str(whole[-1]) if whole else None
-
-
-def _log_progress() -> Any:
-    """A Trainer callback that sends the loss to our log instead of printing it."""
-    from transformers import TrainerCallback
-
-    class LogProgress(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if logs and "loss" in logs:
-                log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, float(logs["loss"]))
-
-    return LogProgress()

@@ -14,13 +14,19 @@ from scipy.special import expit
 from competition.categories import leaf, levels
 from competition.tasks import Task
 from pipelines.backbones.boosting import Boosting, probabilities
-from pipelines.backbones.pair_features import PairFeatures
-from pipelines.backbones.protocol import DETAILS, Corpus, Workspace
+from pipelines.backbones.candidates import places_in, standing_among, with_candidates
+from pipelines.backbones.pair_features import FEATURES, PairFeatures
+from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace
 from pipelines.config import LexicalRecipe, NgramSection, View
 from pipelines.text import query_text
 
 TREES, LINEAR = "head.txt", "head.npz"
 LINEAR_TOLERANCE = 1e-4
+COSINE = len(FEATURES)  # the last column of a block
+COMPARED = [
+    *(FEATURES.index(name) for name in ("soft_covered", "missing_weight", "longest_code_match", "token_set_ratio")),
+    COSINE,
+]
 
 
 @dataclass(frozen=True)
@@ -107,16 +113,26 @@ class Lexical:
         return ("original", "english") if self.recipe.text.view == "both" else (self.recipe.text.view,)
 
     def _dense(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
-        """Overlap features and TF-IDF cosines, for each view of the query and each text of the target."""
+        """Pair features; with `candidates`, how some of them stand among those of the query's other targets."""
+        if not self.recipe.candidates:
+            return np.hstack(self._blocks(rows, task))
+        pairs = with_candidates(rows[PAIR].drop_duplicates(ignore_index=True), self.workspace.corpus)
+        blocks, codes = self._blocks(pairs, task), pairs["among"].to_numpy()
+        standings = [standing_among(block[:, COMPARED], codes) for block in blocks]
+        sizes = np.bincount(codes)[codes].astype(np.float32)[:, None]
+        return np.asarray(np.hstack([*blocks, *standings, sizes])[places_in(pairs, rows)])
+
+    def _blocks(self, rows: pd.DataFrame, task: Task) -> list[np.ndarray]:
+        """Overlap features and TF-IDF cosine, a block for each view of the query and each text of the target."""
         features = shared_features(self.workspace.corpus)
         tfidf = shared_tfidf(self.workspace.corpus, self.recipe.ngrams)
         blocks = []
         for view in self._views():
             queries = query_text(rows, view).tolist()
             for texts in target_texts(rows["target"].tolist(), task):
-                blocks.append(features.table(queries, texts))
-                blocks.append(tfidf.cosine(queries, texts)[:, None])
-        return np.hstack(blocks)
+                cosine = tfidf.cosine(queries, texts)[:, None]
+                blocks.append(np.hstack([features.table(queries, texts), cosine]))
+        return blocks
 
     def _ngrams(self, rows: pd.DataFrame) -> Any:
         tfidf = shared_tfidf(self.workspace.corpus, self.recipe.ngrams)

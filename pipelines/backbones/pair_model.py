@@ -1,15 +1,18 @@
-"""The network of a cross-encoder: any transformer with a head for two labels, whole or behind LoRA adapters."""
+"""The network that scores a pair: a transformer with a head for two labels, or a language model that answers."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from competition.errors import CompetitionError
-from pipelines.config import CrossEncoderRecipe
+from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
+from pipelines.sections import TrainingSection
 from pipelines.weights import Weights, load_checked, resolve_weights
 
 N_LABELS = 2
 HEAD_DROPOUT = 0.1
 ADAPTER, MODEL, HEAD = "adapter", "model", "head.safetensors"
+HEADS = ["score", "classifier", "pooler", "lm_head"]
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -27,53 +30,121 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_pair_model(recipe: CrossEncoderRecipe, weights: Weights, tokenizer: Any) -> Any:
-    """The recipe's model on pretrained weights, with a new head."""
+def load_pair_model(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> Any:
+    """The recipe's model on pretrained weights, with a new head (none for a model that answers)."""
     if tokenizer.model_max_length < recipe.max_length:
         raise CompetitionError(
             f"max_length {recipe.max_length} is more than {weights.name} can read",
             advice=f"set max_length to {tokenizer.model_max_length} or less",
         )
     model = _pretrained(recipe, weights, tokenizer)
+    if isinstance(recipe, CausalLoraRecipe):
+        return _with_lora(model, recipe.training, task_type="CAUSAL_LM")
     if recipe.pooling == "model":
-        return _with_lora(model, recipe, task_type="SEQ_CLS")
-    return mean_pooled(_with_lora(model, recipe, task_type="FEATURE_EXTRACTION"))
+        return _with_lora(model, recipe.training, task_type="SEQ_CLS")
+    return mean_pooled(
+        _with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION"), recipe.training.multi_sample_dropout
+    )
 
 
-def _pretrained(recipe: CrossEncoderRecipe, weights: Weights, tokenizer: Any) -> Any:
+def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> Any:
     """The network that adapters are put on: the encoder alone, or with the head of its own class."""
-    from transformers import AutoModel, AutoModelForSequenceClassification
-
+    auto_class = _auto_class(recipe)
+    refuse_larger(auto_class, weights, recipe.training.max_parameters)
+    settings: dict[str, Any] = quantisation(recipe.training)
+    if isinstance(recipe, CausalLoraRecipe):
+        return text_part(load_checked(auto_class, weights, head_prefixes=(), **settings))
     if recipe.pooling == "mean":
-        return text_part(load_checked(AutoModel, weights))
-    model = text_part(load_checked(AutoModelForSequenceClassification, weights, num_labels=N_LABELS))
+        return text_part(load_checked(auto_class, weights, **settings))
+    model = text_part(load_checked(auto_class, weights, num_labels=N_LABELS, **settings))
     model.config.pad_token_id = tokenizer.pad_token_id
     return model
 
 
+def _auto_class(recipe: TransformerRecipe) -> Any:
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if isinstance(recipe, CausalLoraRecipe):
+        return AutoModelForCausalLM
+    return AutoModelForSequenceClassification if recipe.pooling == "model" else AutoModel
+
+
+def refuse_larger(auto_class: Any, weights: Weights, limit: float) -> None:
+    """Count the parameters of the text network from its configuration alone, before anything is loaded.
+
+    Raises
+    ------
+    CompetitionError
+        There are more than `limit`.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(weights.folder).get_text_config()
+    with torch.device("meta"):
+        n_parameters = sum(p.numel() for p in auto_class.from_config(config).parameters())
+    if n_parameters > limit:
+        raise CompetitionError(
+            f"{weights.name} has {n_parameters:,} parameters, the limit is {int(limit):,}",
+            advice="take a smaller model, or raise training.max_parameters if your competition allows it",
+        )
+
+
+def quantisation(training: TrainingSection) -> dict[str, Any]:
+    """What `from_pretrained` needs for weights in 4 bits; nothing without `training.quantize`.
+
+    Raises
+    ------
+    CompetitionError
+        bitsandbytes is not installed.
+    """
+    if training.quantize is None:
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise CompetitionError(
+            f'training.quantize = "{training.quantize}" needs bitsandbytes, which is not installed',
+            advice="pip install bitsandbytes, or leave training.quantize out",
+        )
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=training.quantize,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
+        llm_int8_skip_modules=HEADS,  # new heads are trained, so they must stay whole
+    )
+    return {"quantization_config": config}
+
+
 def text_part(model: Any) -> Any:
-    """The language model (and head) of a multimodal model; any other model as it is.
+    """The language model (and its head) of a multimodal model; any other model as it is.
 
     Gemma-3 4B and larger are published with an image tower. Adapters would go there too, and `token_type_ids` of 1
     mean an image there.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     config = model.config.get_text_config()
     if config is model.config:
         return model
-    if not hasattr(model, "score"):
+    classes = {"score": AutoModelForSequenceClassification, "lm_head": AutoModelForCausalLM}
+    head = next((name for name in classes if hasattr(model, name)), None)
+    if head is None:
         return model.language_model
     with torch.device("meta"):  # no memory and no time for weights that are replaced
-        text = AutoModelForSequenceClassification.from_config(config)
+        text = classes[head].from_config(config)
     setattr(text, text.base_model_prefix, model.base_model.language_model)
-    text.score = model.score
+    setattr(text, head, getattr(model, head))
     return text
 
 
-def mean_pooled(encoder: Any) -> Any:
+def mean_pooled(encoder: Any, n_masks: int = 1) -> Any:
     """A module: mean of the encoder's last hidden states over real tokens, dropout, one linear layer.
+
+    With several dropout masks its logits are ``(n_masks, n_rows, 2)`` while it trains (Inoue 2019).
 
     On e5 weights this learns where the first-token head or the pooler collapses (see FACTS in the documentation).
     """
@@ -87,18 +158,17 @@ def mean_pooled(encoder: Any) -> Any:
             self.dropout = nn.Dropout(HEAD_DROPOUT)
             self.head = nn.Linear(encoder.config.get_text_config().hidden_size, N_LABELS)
 
-        # Named inputs: the Trainer drops what a signature does not name, and would scale the loss for **kwargs.
-        def forward(
-            self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None, labels: Any = None
-        ) -> dict[str, Any]:
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> dict[str, Any]:
             types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
             mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * mask).sum(1) / mask.sum(1)
-            logits = self.head(self.dropout(pooled.float()))
-            if labels is None:
-                return {"logits": logits}
-            return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+            pooled = ((hidden * mask).sum(1) / mask.sum(1)).float()
+            if self.training and n_masks > 1:
+                return {"logits": torch.stack([self.head(self.dropout(pooled)) for _ in range(n_masks)])}
+            return {"logits": self.head(self.dropout(pooled))}
+
+        def get_input_embeddings(self) -> Any:
+            return self.encoder.get_input_embeddings()
 
         def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
             self.encoder.gradient_checkpointing_enable(**kwargs)
@@ -106,20 +176,20 @@ def mean_pooled(encoder: Any) -> Any:
     return MeanPooled()
 
 
-def save_pair_model(recipe: CrossEncoderRecipe, model: Any, folder: Path) -> None:
+def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None:
     """Write the model as safetensors: adapter (if any) and head, or all of it."""
     from safetensors.torch import save_file
 
-    encoder = model.encoder if recipe.pooling == "mean" else model
+    pooled = _is_mean_pooled(recipe)
+    encoder = model.encoder if pooled else model
     encoder.save_pretrained(folder / (MODEL if recipe.training.lora is None else ADAPTER))
-    if recipe.pooling == "mean":
+    if pooled:
         save_file({name: tensor.contiguous() for name, tensor in model.head.state_dict().items()}, folder / HEAD)
 
 
-def restore_pair_model(recipe: CrossEncoderRecipe, folder: Path, tokenizer: Any) -> Any:
+def restore_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any) -> Any:
     """The model that `save_pair_model` wrote; with adapters the base weights are resolved again by name."""
     from safetensors.torch import load_file
-    from transformers import AutoModel, AutoModelForSequenceClassification
 
     if (folder / ADAPTER).is_dir():
         from peft import PeftModel
@@ -127,17 +197,21 @@ def restore_pair_model(recipe: CrossEncoderRecipe, folder: Path, tokenizer: Any)
         weights = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
         encoder = PeftModel.from_pretrained(_pretrained(recipe, weights, tokenizer), folder / ADAPTER)
     else:
-        auto_class = AutoModelForSequenceClassification if recipe.pooling == "model" else AutoModel
-        encoder = load_checked(auto_class, resolve_weights(str(folder / MODEL), source="folder"), head_prefixes=())
-    if recipe.pooling == "model":
+        stored = resolve_weights(str(folder / MODEL), source="folder")
+        encoder = load_checked(_auto_class(recipe), stored, head_prefixes=())
+    if not _is_mean_pooled(recipe):
         return encoder.eval()
     model = mean_pooled(encoder)
     model.head.load_state_dict(load_file(folder / HEAD))
     return model.eval()
 
 
-def _with_lora(model: Any, recipe: CrossEncoderRecipe, *, task_type: str) -> Any:
-    lora = recipe.training.lora
+def _is_mean_pooled(recipe: TransformerRecipe) -> bool:
+    return isinstance(recipe, CrossEncoderRecipe) and recipe.pooling == "mean"
+
+
+def _with_lora(model: Any, training: TrainingSection, *, task_type: str) -> Any:
+    lora = training.lora
     if lora is None:
         return model
     from peft import LoraConfig, get_peft_model

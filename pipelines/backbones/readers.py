@@ -1,0 +1,111 @@
+"""What a network reads and what it says: a pair and two logits, or a prompt and the logits of two answers."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pandas as pd
+
+from competition.errors import CompetitionError, Fault
+from competition.tasks import Task
+from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
+from pipelines.text import encode_pairs, encode_prompts, pair_texts, prompt_texts, render
+
+
+class Reader(Protocol):
+    """From rows to model input, and from a padded batch to the logits of label 0 and label 1."""
+
+    def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+        """All that the network is told about each row, ``(n_rows, ...)`` text; rows with equal texts score the same."""
+        ...
+
+    def inputs(self, texts: pd.DataFrame) -> list[dict[str, list[int]]]:
+        """Model inputs of every row of `texts`, unpadded."""
+        ...
+
+    def logits(self, model: Any, batch: dict[str, Any]) -> Any:
+        """``(n_rows, 2)`` logits of label 0 and label 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairReader:
+    """Query and target as a sequence pair; the network's own head has two labels."""
+
+    recipe: CrossEncoderRecipe
+    tokenizer: Any
+
+    def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+        """Both sides with their prefixes, see `Reader`."""
+        texts = pair_texts(rows, task, self.recipe.text)
+        texts["query"] = self.recipe.query_prefix + texts["query"]
+        texts["target"] = self.recipe.target_prefix + texts["target"]
+        return texts
+
+    def inputs(self, texts: pd.DataFrame) -> list[dict[str, list[int]]]:
+        """Pairs of at most the recipe's length; the target is cut first."""
+        return encode_pairs(self.tokenizer, texts, max_length=self.recipe.max_length)
+
+    def logits(self, model: Any, batch: dict[str, Any]) -> Any:
+        """What the head says, see `Reader`."""
+        return model(**batch)["logits"]
+
+
+@dataclass(frozen=True)
+class AnswerReader:
+    """A prompt; the logits of the tokens for label 0 and label 1 where the answer would come next."""
+
+    recipe: CausalLoraRecipe
+    tokenizer: Any
+    labels: tuple[int, int]
+
+    def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+        """The values of the template's fields, see `Reader`."""
+        return prompt_texts(rows, task, self.recipe.text)
+
+    def inputs(self, texts: pd.DataFrame) -> list[dict[str, list[int]]]:
+        """Prompts of at most the recipe's length; the target is cut first, the template never."""
+        return encode_prompts(
+            self.tokenizer, texts, template=self.recipe.text.template, max_length=self.recipe.max_length
+        )
+
+    def logits(self, model: Any, batch: dict[str, Any]) -> Any:
+        """Logits of the two answers after the last token, see `Reader`."""
+        places = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)  # padding on the left must not move tokens
+        logits = model(**batch, position_ids=places, logits_to_keep=1)["logits"]  # of one token, not of the vocabulary
+        return logits[:, -1, list(self.labels)]
+
+
+def reader_of(recipe: TransformerRecipe, tokenizer: Any) -> Reader:
+    """The reader of the recipe's kind. For answers the tokenizer pads on the left from now on."""
+    if isinstance(recipe, CrossEncoderRecipe):
+        return PairReader(recipe, tokenizer)
+    tokenizer.padding_side = "left"
+    yes, no = answer_tokens(tokenizer, template=recipe.text.template, answers=recipe.text.answers)
+    return AnswerReader(recipe, tokenizer, (no, yes))
+
+
+def answer_tokens(tokenizer: Any, *, template: str, answers: tuple[str, str]) -> tuple[int, int]:
+    """The ids of the tokens that the two answers are after the prompt and a blank.
+
+    Raises
+    ------
+    CompetitionError
+        An answer is not exactly one token, is no known token, or both are the same token.
+    """
+    prompt, _ = render(template, dict.fromkeys(("query", "english", "target", "language"), "x"))
+    before = tokenizer(prompt)["input_ids"]
+    found, faults = [], []
+    for answer in answers:
+        ids = tokenizer(f"{prompt} {answer}")["input_ids"]
+        new = ids[len(before) :]
+        if ids[: len(before)] != before or len(new) != 1 or new[0] == tokenizer.unk_token_id:
+            tokens = tokenizer.convert_ids_to_tokens(new)
+            faults.append(Fault("text.answers", f"{answer!r} is {tokens} after the prompt", "one known token"))
+        found += new[:1]
+    if not faults and found[0] == found[1]:
+        faults.append(Fault("text.answers", "both answers are the same token", "two different tokens"))
+    if faults:
+        raise CompetitionError(
+            "the answers cannot be told apart by one token", faults=faults, advice="change text.answers"
+        )
+    return found[0], found[1]

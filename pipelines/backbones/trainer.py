@@ -1,0 +1,239 @@
+"""Training of transformers on labelled inputs: the transformers Trainer with our loss, switches and checkpoints."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.backbones.adversarial import EmbeddingAttack, WeightAttack
+from pipelines.backbones.protocol import Workspace
+from pipelines.sections import TrainingSection
+
+log = logging.getLogger(__name__)
+
+Inputs = Sequence[dict[str, list[int]]]
+Logits = Callable[[Any, Any], Any]  # model, padded batch -> (n_rows, 2), or (n_masks, n_rows, 2) while it trains
+
+EMA = "ema.safetensors"
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def train_network(
+    model: Any,
+    tokenizer: Any,
+    inputs: Inputs,
+    labels: np.ndarray,
+    *,
+    training: TrainingSection,
+    workspace: Workspace,
+    logits: Logits,
+) -> None:
+    """Train `model` in place; a killed training goes on from its last checkpoint in the workspace's scratch folder."""
+    import torch
+
+    if not training.epochs:
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return
+    torch.set_num_threads(workspace.threads)
+    trainer = make_trainer(model, tokenizer, inputs, labels, training=training, workspace=workspace, logits=logits)
+    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it scores differently until reloaded
+    if trainer.average is not None:
+        trainer.average.put_into(model)
+
+
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    inputs: Inputs,
+    labels: np.ndarray,
+    *,
+    training: TrainingSection,
+    workspace: Workspace,
+    logits: Logits,
+) -> Any:
+    """A transformers Trainer for `model`, not yet started."""
+    from transformers import DataCollatorWithPadding, PrinterCallback
+
+    dataset = [{**item, "labels": int(label)} for item, label in zip(inputs, labels, strict=True)]
+    trainer = _trainer_class()(
+        training,
+        logits,
+        model=model,
+        args=_arguments(training, workspace),
+        train_dataset=dataset,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        callbacks=[_log_progress()],
+    )
+    trainer.remove_callback(PrinterCallback)  # it would print to stdout
+    return trainer
+
+
+def loss_of(outputs: Sequence[Any], labels: Any, training: TrainingSection) -> Any:
+    """The loss of one batch: cross-entropy, and with R-Drop the divergence of two passes.
+
+    Parameters
+    ----------
+    outputs
+        Logits of one pass, or of two with R-Drop; ``(n_rows, 2)``, or ``(n_masks, n_rows, 2)`` with several
+        dropout masks, whose losses are averaged.
+    """
+    import torch
+    from torch.nn import functional
+
+    passes = [output.float().reshape(-1, 2) for output in outputs]
+    losses = [
+        functional.cross_entropy(one, labels.repeat(len(one) // len(labels)), label_smoothing=training.label_smoothing)
+        for one in passes
+    ]
+    loss = torch.stack(losses).mean()
+    if len(passes) == 1:
+        return loss
+    p, q = (functional.log_softmax(one, dim=-1) for one in passes)
+    both = functional.kl_div(p, q, log_target=True, reduction="batchmean") + functional.kl_div(
+        q, p, log_target=True, reduction="batchmean"
+    )
+    return loss + training.r_drop * both / 2
+
+
+class MovingAverage:
+    """The exponential moving average of a model's trained weights (Polyak and Juditsky 1992).
+
+    It begins as a plain mean and forgets more slowly with every step, until `decay` is reached (Tarvainen and
+    Valpola 2017): otherwise a short training would never leave the weights that it began with.
+    """
+
+    def __init__(self, model: Any, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in _trained(model)}
+
+    def update(self, model: Any, *, step: int) -> None:
+        """Move every value towards the weight as it is after optimiser step `step`, counted from 1."""
+        import torch
+
+        share = max(1 - self.decay, 1 / step)
+        with torch.no_grad():
+            for name, p in _trained(model):
+                self.values[name] = self.values[name].to(p.device).lerp_(p, share)
+
+    def put_into(self, model: Any) -> None:
+        """The model's trained weights become the average."""
+        import torch
+
+        with torch.no_grad():
+            for name, p in _trained(model):
+                p.copy_(self.values[name])
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint below `folder`; one that a kill left half-written is deleted."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_bytes())  # what the Trainer writes last
+        except (FileNotFoundError, ValueError):
+            log.warning("%s is not whole and is deleted", checkpoint)
+            shutil.rmtree(checkpoint)
+    whole = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return str(whole[-1]) if whole else None
+
+
+def _trained(model: Any) -> list[tuple[str, Any]]:
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def _arguments(training: TrainingSection, workspace: Workspace) -> Any:
+    import torch
+    from transformers import TrainingArguments
+
+    scratch = workspace.scratch / "checkpoints"
+    scratch.mkdir(parents=True, exist_ok=True)
+    return TrainingArguments(
+        output_dir=str(scratch),
+        num_train_epochs=training.epochs,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=SCHEDULES[training.schedule],
+        per_device_train_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.accumulate,
+        warmup_steps=training.warmup,
+        weight_decay=training.weight_decay,
+        bf16=training.precision == "bf16",
+        gradient_checkpointing=training.gradient_checkpointing,
+        train_sampling_strategy="group_by_length",
+        optim="adamw_torch_fused",
+        save_strategy="epoch",
+        save_total_limit=1,
+        logging_steps=50,
+        report_to="none",
+        seed=workspace.seed,
+        data_seed=workspace.seed,
+        use_cpu=not torch.cuda.is_available(),
+        disable_tqdm=True,
+        remove_unused_columns=False,  # it would drop the labels, which our loss wants and the model does not
+    )
+
+
+def _trainer_class() -> Any:
+    from safetensors.torch import load_file, save_file
+    from transformers import Trainer, TrainerCallback
+
+    class UpdateAverage(TrainerCallback):  # type: ignore[misc]
+        def __init__(self, average: MovingAverage) -> None:
+            self.average = average
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            self.average.update(model, step=state.global_step)
+
+    class NetworkTrainer(Trainer):  # type: ignore[misc]
+        def __init__(self, training: TrainingSection, logits: Logits, *, model: Any, **kwargs: Any) -> None:
+            super().__init__(model=model, **kwargs)
+            self.model_accepts_loss_kwargs = False  # our loss is a batch's mean; the Trainer divides by `accumulate`
+            self.training, self.logits = training, logits
+            self.average = MovingAverage(model, training.ema) if training.ema else None
+            if self.average is not None:
+                self.add_callback(UpdateAverage(self.average))
+            self.fgm = EmbeddingAttack(model, training.fgm) if training.fgm else None
+            self.awp = WeightAttack(model, training.awp) if training.awp else None
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            batch = {name: values for name, values in inputs.items() if name != "labels"}
+            passes = [self.logits(model, batch) for _ in range(2 if self.training.r_drop else 1)]
+            return loss_of(passes, inputs["labels"], self.training)
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            with self.fgm.watch() if self.fgm else nullcontext():
+                loss = super().training_step(model, inputs, num_items_in_batch)
+            for attack in (self.fgm, self.awp):
+                if attack is not None:
+                    with attack.apply():
+                        super().training_step(model, inputs, num_items_in_batch)
+            return loss
+
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            super().save_model(output_dir, _internal_call)
+            if self.average is not None and self.args.should_save:
+                save_file(self.average.values, Path(output_dir or self.args.output_dir) / EMA)
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            if self.average is not None:
+                self.average.values = load_file(Path(resume_from_checkpoint) / EMA)
+
+    return NetworkTrainer
+
+
+def _log_progress() -> Any:
+    """A Trainer callback that sends the loss to our log instead of printing it."""
+    from transformers import TrainerCallback
+
+    class LogProgress(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if logs and "loss" in logs:
+                log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, float(logs["loss"]))
+
+    return LogProgress()

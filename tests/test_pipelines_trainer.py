@@ -1,0 +1,214 @@
+"""Switches of training: what each does to the loss, the learning rate and the weights; limits of size."""
+
+import math
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import make_rows
+from torch import nn
+
+from competition.errors import CompetitionError
+from competition.tasks import QI
+from pipelines.backbones import load
+from pipelines.backbones.cross_encoder import CrossEncoder
+from pipelines.backbones.pair_model import load_tokenizer, mean_pooled
+from pipelines.backbones.protocol import Corpus, Workspace
+from pipelines.backbones.trainer import MovingAverage, loss_of, make_trainer
+from pipelines.config import load_recipe
+from pipelines.sections import TrainingSection
+
+ROWS = make_rows(32, seed=1)
+SHORT = ["training.epochs=1", "training.batch_size=8", "training.learning_rate=1e-2", "training.precision=fp32"]
+SWITCHES = [
+    "training.schedule=constant",
+    "training.label_smoothing=0.2",
+    "training.multi_sample_dropout=4",
+    "training.r_drop=1.0",
+    "training.fgm=1.0",
+    "training.awp=0.1",
+    "training.ema=0.9",
+]
+
+
+def unfitted(model: Path, folder: Path, *overrides: str, recipe: str = "e5-ce") -> CrossEncoder:
+    space = Workspace(folder / "cache", folder / "scratch", Corpus.of([ROWS]), 3, threads=1)
+    return CrossEncoder(load_recipe(recipe, [f"weights.name={model}", *SHORT, *overrides]), space)  # type: ignore[arg-type]
+
+
+def scores_of(model: Path, folder: Path, *overrides: str, recipe: str = "e5-ce") -> np.ndarray:
+    return unfitted(model, folder, *overrides, recipe=recipe).fit(ROWS, QI).predict(ROWS, QI)
+
+
+@pytest.fixture(scope="module")
+def plain(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """Scores without any switch."""
+    return scores_of(bert, tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_switch_changes_training_and_the_same_seed_repeats_it(
+    switch: str, bert: Path, plain: np.ndarray, tmp_path: Path
+) -> None:
+    scores = scores_of(bert, tmp_path / "one", switch)
+    assert np.abs(scores - plain).max() > 1e-4
+    np.testing.assert_array_equal(scores_of(bert, tmp_path / "other", switch), scores)
+
+
+def test_switches_work_together_and_behind_adapters(gemma: Path, tmp_path: Path) -> None:
+    together = [setting for setting in SWITCHES if "multi_sample" not in setting]
+    for recipe in ("gemma-3-12b", "gemma-3-270m-yesno"):
+        model = unfitted(gemma, tmp_path / recipe, *together, recipe=recipe).fit(ROWS, QI)
+        model.save(tmp_path / recipe / "saved")
+        scores = load(tmp_path / recipe / "saved", model.workspace).predict(ROWS, QI)
+        np.testing.assert_array_equal(scores, model.predict(ROWS, QI))
+
+
+def test_switches_that_are_off_leave_every_weight_alone(bert: Path, plain: np.ndarray, tmp_path: Path) -> None:
+    off = ["training.r_drop=0", "training.fgm=0", "training.awp=0", "training.ema=0", "training.label_smoothing=0"]
+    np.testing.assert_array_equal(scores_of(bert, tmp_path, *off, "training.multi_sample_dropout=1"), plain)
+
+
+# The loss
+
+LABELS = torch.tensor([1, 0])
+LOGITS = torch.tensor([[0.0, 2.0], [0.0, 2.0]])
+RIGHT, WRONG = math.log(1 + math.exp(-2)), 2 + math.log(1 + math.exp(-2))
+
+
+def test_the_loss_is_cross_entropy_computed_by_hand() -> None:
+    assert float(loss_of([LOGITS], LABELS, TrainingSection())) == pytest.approx((RIGHT + WRONG) / 2)
+
+
+def test_smoothing_spreads_its_share_over_both_labels() -> None:
+    loss = loss_of([LOGITS[:1]], LABELS[:1], TrainingSection(label_smoothing=0.2))
+    assert float(loss) == pytest.approx(0.9 * RIGHT + 0.1 * WRONG)
+
+
+def test_losses_of_several_masks_are_averaged() -> None:
+    masks = torch.stack([LOGITS, -LOGITS, LOGITS * 0])
+    losses = [float(loss_of([mask], LABELS, TrainingSection())) for mask in masks]
+    assert float(loss_of([masks], LABELS, TrainingSection())) == pytest.approx(np.mean(losses))
+
+
+def test_r_drop_adds_the_symmetric_divergence_of_two_passes() -> None:
+    training, other = TrainingSection(r_drop=3.0), torch.tensor([[1.0, 0.0], [0.5, 2.0]])
+    p, q = torch.softmax(LOGITS, -1).numpy(), torch.softmax(other, -1).numpy()
+    divergence = ((p * np.log(p / q)).sum() + (q * np.log(q / p)).sum()) / 2 / len(LABELS)
+    plain = np.mean([float(loss_of([one], LABELS, TrainingSection())) for one in (LOGITS, other)])
+    assert float(loss_of([LOGITS, other], LABELS, training)) == pytest.approx(plain + 3 * divergence, rel=1e-5)
+    assert float(loss_of([LOGITS, LOGITS], LABELS, training)) == pytest.approx((RIGHT + WRONG) / 2)
+
+
+def test_several_masks_are_drawn_in_training_only(bert: Path) -> None:
+    from transformers import AutoModel
+
+    model = mean_pooled(AutoModel.from_pretrained(bert), 5)
+    batch = dict(load_tokenizer(bert)(["red", "shoes"], return_tensors="pt", padding=True))
+    logits = model.train()(**batch)["logits"]
+    assert logits.shape == (5, 2, 2)
+    assert not torch.equal(logits[0], logits[1])
+    assert model.eval()(**batch)["logits"].shape == (2, 2)
+
+
+# Schedule, average
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("linear", [0, 1, 0.75, 0.5, 0.25]),
+        ("cosine", [0, 1, 0.8536, 0.5, 0.1464]),
+        ("constant", [0, 1, 1, 1, 1]),
+    ],
+)
+def test_the_learning_rate_follows_the_schedule(schedule: str, shares: list[float], bert: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    training = TrainingSection(schedule=schedule, epochs=1, batch_size=1, warmup=0.2, learning_rate=0.01)  # type: ignore[arg-type]
+    tokenizer = load_tokenizer(bert)
+    space = Workspace(tmp_path, tmp_path, Corpus.of([ROWS]), 3, threads=1)
+    trainer = make_trainer(
+        mean_pooled(AutoModel.from_pretrained(bert)), tokenizer, [dict(tokenizer("red"))] * 5, np.ones(5, dtype=int),
+        training=training, workspace=space, logits=lambda model, batch: model(**batch)["logits"],
+    )  # fmt: skip
+    trainer.create_optimizer_and_scheduler(num_training_steps=5)
+    rates = []
+    for _ in shares:
+        rates.append(trainer.lr_scheduler.get_last_lr()[0])
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    np.testing.assert_allclose(rates, 0.01 * np.array(shares), atol=1e-6)
+
+
+def test_the_average_begins_as_a_mean_and_then_forgets_at_its_decay() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    average, expected = MovingAverage(model, 0.5), None
+    for step, value in enumerate([1.0, 3.0, 5.0, 9.0], start=1):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        average.update(model, step=step)
+        expected = {1: 1.0, 2: 2.0, 3: 3.5, 4: 6.25}[step]
+        assert float(average.values["weight"]) == pytest.approx(expected)
+    average.put_into(model)
+    assert model.weight.item() == pytest.approx(6.25)
+
+
+def test_frozen_weights_have_no_average() -> None:
+    model = nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    assert set(MovingAverage(model, 0.9).values) == {"weight"}
+
+
+# Size
+
+
+@pytest.mark.parametrize("recipe", ["gemma-3-12b", "gemma-3-270m-yesno", "e5-ce"])
+def test_a_network_above_the_limit_is_refused_before_it_is_loaded(recipe: str, gemma: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder = shutil.copytree(gemma, tmp_path / "model")
+    save_file({"another": torch.zeros(1)}, folder / "model.safetensors")  # loading it would fail
+    with pytest.raises(CompetitionError, match=r"has [\d,]+ parameters, the limit is 1,000"):
+        unfitted(folder, tmp_path, "training.max_parameters=1000", recipe=recipe).fit(ROWS, QI)
+
+
+def test_the_image_tower_does_not_count(gemma: Path, gemma_multimodal: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    n_parameters = sum(tensor.numel() for tensor in load_file(gemma / "model.safetensors").values())
+    assert n_parameters < sum(t.numel() for t in load_file(gemma_multimodal / "model.safetensors").values())
+    limits = [f"training.max_parameters={n_parameters + extra}" for extra in (0, -1)]
+    for folder in (gemma, gemma_multimodal):
+        recipe = "gemma-3-270m-yesno"
+        unfitted(folder, tmp_path, limits[0], "training.epochs=0", recipe=recipe).fit(ROWS, QI)
+        with pytest.raises(CompetitionError, match=f"{n_parameters:,} parameters"):
+            unfitted(folder, tmp_path, limits[1], "training.epochs=0", recipe=recipe).fit(ROWS, QI)
+
+
+def test_the_default_limit_is_the_competitions() -> None:
+    assert load_recipe("qwen3-14b").training.max_parameters == 15e9  # type: ignore[union-attr]
+
+
+# Four bits
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_four_bits_without_bitsandbytes_are_refused(gemma: Path, tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError, match="needs bitsandbytes, which is not installed"):
+        unfitted(gemma, tmp_path, "training.quantize=nf4", recipe="gemma-3-12b").fit(ROWS, QI)
+
+
+@pytest.mark.parametrize("recipe", ["gemma-3-12b", "gemma-3-270m-yesno"])
+def test_adapters_on_four_bits_survive_save_and_load(recipe: str, gemma: Path, tmp_path: Path) -> None:
+    bitsandbytes: Any = pytest.importorskip("bitsandbytes")
+    model = unfitted(gemma, tmp_path, "training.quantize=nf4", recipe=recipe).fit(ROWS, QI)
+    assert any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.model.modules())
+    model.save(tmp_path / "saved")
+    scores = model.predict(ROWS, QI)
+    assert len(np.unique(scores)) > 5
+    np.testing.assert_allclose(load(tmp_path / "saved", model.workspace).predict(ROWS, QI), scores, atol=1e-5)
