@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
 from competition.metrics import f1, paired_difference
-from oof.crossfit import read_state, write_state
 from oof.features import percentile_ranks
 from oof.frame import LOGIT_CLIP, PredictionFrame, to_logits
+from oof.state import read_state, write_state
 from oof.threshold import best_threshold, decide
 from oof.weights import convex_weights, greedy_weights, sigmoid
 

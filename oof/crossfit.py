@@ -10,20 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
 from oof.frame import PredictionFrame
+from oof.state import COMBINER_FILE, read_state
 from oof.threshold import decide, steady_threshold
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
 T = TypeVar("T", bound=np.generic)
 
-COMBINER_FILE = "combiner.json"
 THRESHOLD_FILE = "threshold.json"
 MIN_FOLDS = 3
 
@@ -188,18 +188,6 @@ def read_combiner(folder: Path) -> FittedCombiner:
         fault = Fault(str(folder / COMBINER_FILE), f"kind {kind!r}", f"one of {', '.join(readers())}")
         raise CompetitionError("no combiner of this kind can be read", faults=[fault])
     return readers()[kind](folder)
-
-
-def write_state(folder: Path, kind: str, state: dict[str, Any]) -> None:
-    """Write `kind` and `state` (what JSON can hold) as `combiner.json`; floats come back to the last bit."""
-    text = json.dumps({"kind": kind, **state}, ensure_ascii=False, indent=1)
-    (folder / COMBINER_FILE).write_text(text, encoding="utf-8")
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """What `write_state` wrote, `kind` included; lists stay lists."""
-    state: dict[str, Any] = json.loads((folder / COMBINER_FILE).read_text(encoding="utf-8"))
-    return state
 
 
 def _folds(frame: PredictionFrame, *, at_least: int) -> list[int]:

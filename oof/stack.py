@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault
-from oof.crossfit import read_state, write_state
 from oof.features import level2_features
 from oof.frame import PredictionFrame
+from oof.state import read_state, write_state
 from oof.weights import sigmoid
 
 if TYPE_CHECKING:

@@ -291,9 +291,9 @@ def compare(first: Path, second: Path, run_dir: Path, split: str | None, task: s
 @format_option
 def leaderboard(run_dir: Path, by: str, task: str | None, output: Any) -> None:
     """Every base learner and ensemble with its cross-fitted F1; --by language: F1 on the labelled dev file."""
-    from pipelines.ensembling import dev_table
-    from pipelines.ensembling import leaderboard as make_board
     from pipelines.output import print_table, print_tables
+    from pipelines.scoreboard import dev_table
+    from pipelines.scoreboard import leaderboard as make_board
 
     run = _folder(run_dir)
     if by == "language":
@@ -385,7 +385,7 @@ def labels(run_dir: Path, task: str | None, top: int, output: Any) -> None:
 
 
 def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str) -> None:
-    from pipelines.ensembling import submit as make_submission
+    from pipelines.submitting import submit as make_submission
     from pipelines.timing import timed
 
     with timed(run, "submit"):

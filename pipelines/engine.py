@@ -10,9 +10,10 @@ from competition.rows import find_files
 from competition.tasks import get_task
 from pipelines import prepare
 from pipelines.config import learner_name, load_recipe
-from pipelines.ensembling import COMBINERS, ensemble, leaderboard
+from pipelines.ensembling import COMBINERS, ensemble
 from pipelines.progress import progress
 from pipelines.run_folder import RunFolder, RunSettings
+from pipelines.scoreboard import leaderboard
 from pipelines.timing import timed
 from pipelines.train import jobs, train
 from submissions.leaderboard import Leaderboard

@@ -1,30 +1,25 @@
-"""The stages above the base learners: gather, combine, cut, submit, and the leaderboard of all of it."""
+"""The stage above the base learners: gather their scores and combine them."""
 
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from competition.errors import CompetitionError, MissingPartError
-from competition.metrics import auc, f1, f1_interval, paired_difference, score_table
-from competition.tasks import Task
-from oof.blend import OptunaBlend, SingleLearner
+from competition.errors import MissingPartError
+from oof.blend import OptunaBlend
 from oof.crossfit import Combiner, CrossFitted, Fitted, cross_fit, fit_final
 from oof.frame import PredictionFrame
 from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
 from oof.store import align, sha256
-from oof.threshold import best_threshold, calibration_alarm, decide
+from oof.threshold import best_threshold, calibration_alarm
 from pipelines.run_folder import RunFolder, write_text
-from submissions.build import Submission, cut
-from submissions.leaderboard import Entry, Leaderboard
-from submissions.write import SubmissionFiles, write_submission
 
 log = logging.getLogger(__name__)
 
@@ -156,192 +151,6 @@ def ensembles(run: RunFolder, task: str) -> list[str]:
     return sorted(path.parent.name for path in (run.root / "ensembles" / task).glob(f"*/{MANIFEST}"))
 
 
-def leaderboard(run: RunFolder) -> Leaderboard:
-    """One entry per base learner with all its parts, and per ensemble; written to ``leaderboard.csv`` too."""
-    entries = [entry for task in run.tasks() for entry in _entries(run, task)]
-    board = Leaderboard.from_entries(entries).with_averages()
-    board.write_csv(run.leaderboard_file)
-    return board
-
-
-def _entries(run: RunFolder, task: Task) -> list[Entry]:
-    complete = complete_learners(run, task.name)
-    if not complete:
-        return []
-    gathered = gather(run, task.name, complete)
-    frames = gathered.frames
-    entries, decisions = [], {}
-    for name in complete:
-        combiner = SingleLearner(name)
-        crossed = cross_fit(combiner, frames["train"])
-        fitted = fit_final(combiner, frames["train"], cross_fitted=crossed)
-        dev = fitted.predict(frames["dev"]) if "dev" in frames else None
-        decisions[name] = crossed.decisions
-        entries.append(
-            entry(
-                task,
-                name,
-                "base",
-                frames,
-                crossed.scores,
-                crossed.decisions,
-                fitted.threshold,
-                rate=gathered.rates[name],
-                dev_scores=dev,
-            )
-        )
-    rows = {split: frame.rows for split, frame in frames.items()}
-    for name in ensembles(run, task.name):
-        manifest = read_manifest(run.ensemble(task.name, name))
-        oof = read_ensemble(run, task.name, name, "oof", rows["train"]["id"])
-        dev = ensemble_scores(run, task.name, name, "dev", rows["dev"]["id"]) if "dev" in rows else None
-        decisions[name] = oof["decision"].to_numpy()
-        slowest = 1.0 / sum(1.0 / gathered.rates[learner] for learner in manifest["learners"])
-        entries.append(
-            entry(
-                task,
-                name,
-                manifest["kind"],
-                frames,
-                oof["score"].to_numpy(),
-                decisions[name],
-                manifest["threshold"],
-                rate=slowest,
-                dev_scores=dev,
-            )
-        )
-    return with_differences(entries, decisions, frames["train"])
-
-
-def with_differences(
-    entries: Sequence[Entry], decisions: Mapping[str, np.ndarray], train: PredictionFrame
-) -> list[Entry]:
-    """The entries of one task, each with its difference to the best of them on the same rows.
-
-    `decisions` are cross-fitted, ``(n_rows,)`` by name. Of equals the first by name is the best, as on the leaderboard.
-    """
-    best = min(entries, key=lambda each: (-(each.f1 or 0.0), each.name))
-    compared = []
-    for each in entries:
-        gap = paired_difference(train.labels, decisions[each.name], decisions[best.name], train.group)
-        compared.append(replace(each, difference=gap.estimate, difference_low=gap.low, difference_high=gap.high))
-    return compared
-
-
-def entry(
-    task: Task,
-    name: str,
-    kind: str,
-    frames: Mapping[str, PredictionFrame],
-    scores: np.ndarray,
-    decisions: np.ndarray,
-    threshold: float,
-    *,
-    rate: float,
-    dev_scores: np.ndarray | None,
-) -> Entry:
-    """One line of the leaderboard; `scores` and `decisions` are cross-fitted, ``(n_rows,)`` each."""
-    train = frames["train"]
-    interval = f1_interval(train.labels, decisions, train.group)
-    by_fold = score_table(train.labels, decisions, scores, train.fold)
-    dev, seen = dev_f1(frames, dev_scores, threshold) if dev_scores is not None else (None, None)
-    return Entry(
-        task=task.name,
-        name=name,
-        kind=kind,
-        f1=interval.estimate,
-        f1_low=interval.low,
-        f1_high=interval.high,
-        f1_fold_std=float(by_fold["f1"].std(ddof=0)),
-        f1_at_half=f1(train.labels, decide(scores, 0.5)),
-        auc=auc(train.labels, scores),
-        positive_rate=float(decisions.mean()),
-        threshold=threshold,
-        rows_per_second=rate,
-        dev_f1=dev,
-        dev_f1_seen_languages=seen,
-    )
-
-
-def dev_f1(
-    frames: Mapping[str, PredictionFrame], scores: np.ndarray, threshold: float
-) -> tuple[float | None, float | None]:
-    """F1 on the labelled rows of dev: all of them, and those in languages of train; None where there are none."""
-    rows = frames["dev"].rows
-    labelled = rows["label"].notna().to_numpy()
-    seen = labelled & rows["language"].isin(frames["train"].rows["language"].unique()).to_numpy()
-    results = []
-    for chosen in (labelled, seen):
-        labels = rows["label"][chosen].to_numpy(dtype=np.int8)
-        results.append(f1(labels, decide(scores[chosen], threshold)) if chosen.any() else None)
-    return results[0], results[1]
-
-
-def dev_table(run: RunFolder, task: str) -> pd.DataFrame:
-    """F1 on dev per language (columns) of every base learner and ensemble (rows), at its own threshold.
-
-    The column ``all`` is the whole file, ``train languages`` and ``unseen languages`` its two parts; the first
-    line predicts 1 everywhere.
-    """
-    gathered = gather(run, task, complete_learners(run, task))
-    if "dev" not in gathered.frames or gathered.frames["dev"].rows["label"].isna().all():
-        raise CompetitionError(f"{task} has no dev file with labels")
-    train, dev = gathered.frames["train"], gathered.frames["dev"]
-    decisions = {"everything positive": np.ones(dev.n_rows, dtype=np.int8)}
-    for name in train.learners:
-        decisions[name] = fit_final(SingleLearner(name), train).decide(dev.without_labels())
-    for name in ensembles(run, task):
-        scores = ensemble_scores(run, task, name, "dev", dev.rows["id"])
-        decisions[name] = decide(scores, read_manifest(run.ensemble(task, name))["threshold"])
-    labelled = dev.rows["label"].notna().to_numpy()
-    language = dev.rows["language"].to_numpy()
-    known = np.isin(language, train.rows["language"].unique())
-    parts = {"all": labelled, "train languages": labelled & known, "unseen languages": labelled & ~known}
-    parts |= {str(code): labelled & (language == code) for code in np.unique(language)}
-    labels = dev.rows["label"].fillna(0).to_numpy(dtype=np.int8)
-    table = {
-        part: [f1(labels[rows], found[rows]) if rows.any() else np.nan for found in decisions.values()]
-        for part, rows in parts.items()
-    }
-    return pd.DataFrame(table, index=pd.Index(decisions, name="name")).reset_index()
-
-
-def submit(run: RunFolder, *, choice: str = "best", split: str | None = None, name: str = "final") -> SubmissionFiles:
-    """A validated submission of all tasks for test (dev where there is no test).
-
-    `choice` is an ensemble's or base learner's name, or ``best``: per task the ensemble with the highest
-    cross-fitted F1.
-    """
-    board = leaderboard(run)
-    submissions: list[Submission] = []
-    rows: dict[str, pd.DataFrame] = {}
-    chosen: dict[str, Any] = {}
-    for task in run.tasks():
-        there = [s for s in ((split,) if split else ("test", "dev")) if s in run.splits(task.name)]
-        if not there:
-            log.warning("%s has no %s rows, so it is not in the submission", task.name, split or "test or dev")
-            continue
-        entry_ = _choose(board, task.name, choice)
-        frame = run.rows(task.name)[there[0]]
-        scores = final_scores(run, entry_, there[0], frame["id"])
-        assert entry_.threshold is not None, "every entry made here has its threshold"
-        submissions.append(cut(task, frame["id"], scores, entry_.threshold))
-        rows[task.name] = frame
-        chosen[task.name] = {"ensemble": entry_.name, "kind": entry_.kind, "split": there[0], "f1": entry_.f1}
-    if not submissions:
-        raise CompetitionError("there is nothing to submit: no task has dev or test rows")
-    rates = {task.name: float(run.rows(task.name)["train"]["label"].mean()) for task in run.tasks()}
-    manifest = {"run": run.root.name, "chosen": chosen}
-    return write_submission(run.submission(name), submissions, rows, manifest=manifest, replace=True, train_rates=rates)
-
-
-def final_scores(run: RunFolder, chosen: Entry, split: str, ids: pd.Series) -> np.ndarray:
-    """Level-2 scores of dev or test of a leaderboard entry, ``(n_ids,)``."""
-    if chosen.kind != "base":
-        return ensemble_scores(run, chosen.task, chosen.name, split, ids)
-    return gather(run, chosen.task, [chosen.name]).frames[split].scores[:, 0]
-
-
 def read_ensemble(run: RunFolder, task: str, name: str, split: str, ids: pd.Series) -> pd.DataFrame:
     """One of an ensemble's score files, in the order of `ids`."""
     frame = pd.read_parquet(run.ensemble(task, name) / f"{split}.parquet").set_index("id")
@@ -352,20 +161,6 @@ def read_ensemble(run: RunFolder, task: str, name: str, split: str, ids: pd.Seri
 def ensemble_scores(run: RunFolder, task: str, name: str, split: str, ids: pd.Series) -> np.ndarray:
     """An ensemble's scores of dev or test, ``(n_ids,)``."""
     return read_ensemble(run, task, name, split, ids)["score"].to_numpy(dtype=np.float64)
-
-
-def _choose(board: Leaderboard, task: str, choice: str) -> Entry:
-    entries = [each for each in board.entries if each.task == task]
-    if choice == "best":
-        entries = [each for each in entries if each.kind != "base"] or entries
-        return max(entries, key=lambda each: each.f1 or 0.0)
-    named = [each for each in entries if each.name == choice]
-    if not named:
-        raise CompetitionError(
-            f"{task} has no base learner or ensemble called {choice!r}",
-            advice=f"name one of {', '.join(each.name for each in entries)}, or best",
-        )
-    return named[0]
 
 
 def complete_learners(run: RunFolder, task: str) -> list[str]:
