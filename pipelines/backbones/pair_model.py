@@ -146,7 +146,7 @@ def mean_pooled(encoder: Any, n_masks: int = 1) -> Any:
 
     With several dropout masks its logits are ``(n_masks, n_rows, 2)`` while it trains (Inoue 2019).
 
-    On e5 weights this learns where the first-token head or the pooler collapses (see FACTS in the documentation).
+    On e5 weights this learns where the first-token head or the pooler collapses.
     """
     import torch
     from torch import nn
