@@ -14,6 +14,7 @@ import numpy as np
 from competition.errors import CompetitionError
 from pipelines.config import EncoderSection, WeightsSection
 from pipelines.progress import progress
+from pipelines.tokens import batches_by_length
 from pipelines.weights import Weights, resolve_weights
 
 log = logging.getLogger(__name__)
@@ -168,24 +169,6 @@ def load_encoder(weights: Weights, encoder: EncoderSection) -> Any:
         )
     model.max_seq_length = encoder.max_length
     return model.eval()
-
-
-def batches_by_length(lengths: np.ndarray, *, tokens_per_batch: int) -> list[np.ndarray]:
-    """Row numbers in batches of similar length, each at most `tokens_per_batch` padded tokens (or one row).
-
-    Examples
-    --------
-    >>> [batch.tolist() for batch in batches_by_length(np.array([3, 9, 2, 8]), tokens_per_batch=18)]
-    [[1, 3], [0, 2]]
-    """
-    order = np.argsort(-lengths, kind="stable")
-    batches: list[np.ndarray] = []
-    start = 0
-    while start < len(order):
-        size = max(1, tokens_per_batch // max(1, int(lengths[order[start]])))
-        batches.append(order[start : start + size])
-        start += size
-    return batches
 
 
 def _key(text: str) -> bytes:

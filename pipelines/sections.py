@@ -143,12 +143,24 @@ class TrainingSection(Section):
         A network with more is refused before it is loaded; the default is the competition's limit.
     quantize
         ``nf4`` keeps the frozen weights in 4 bits under the adapters (QLoRA, Dettmers et al. 2023).
+    tokens_per_batch
+        Cuts a batch before its padded tokens exceed this: long rows train in smaller batches, memory stays bounded.
+    attention
+        Which attention computes: ``auto`` is ``eager`` on CPUs (faster at these lengths) and ``sdpa`` on GPUs.
+    trim_vocabulary
+        Trains only the embeddings of tokens that occur (the others keep their values): less memory, fewer seconds.
+        It has no effect behind adapters, where embeddings are frozen.
+    evaluate
+        How often per epoch the network is evaluated, on rows of train that are left out of training for it and share
+        no query with it; the weights of the best evaluation score in the end.
+    evaluate_rows
+        About how many rows that takes.
     """
 
     later: ClassVar[frozenset[str]] = frozenset(
         {
             "schedule", "label_smoothing", "multi_sample_dropout", "r_drop", "fgm", "awp", "ema", "max_parameters",
-            "quantize",
+            "quantize", "tokens_per_batch", "attention", "trim_vocabulary", "evaluate", "evaluate_rows",
         }
     )  # fmt: skip
 
@@ -171,6 +183,11 @@ class TrainingSection(Section):
     ema: float = Field(0.0, ge=0, lt=1)
     max_parameters: float = Field(COMPETITION_LIMIT, gt=0)
     quantize: Literal["nf4"] | None = None
+    tokens_per_batch: int | None = Field(None, ge=16)
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    trim_vocabulary: bool = True
+    evaluate: int = Field(0, ge=0, le=10)
+    evaluate_rows: int = Field(2000, ge=10)
 
     @model_validator(mode="after")
     def _adapters_on_quantised_weights(self) -> "TrainingSection":

@@ -219,10 +219,10 @@ def test_the_longer_side_is_cut_and_the_query_kept(bert: Path, tmp_path: Path) -
     tokenizer = load_tokenizer(bert)
     reader = reader_of(model.recipe, tokenizer)
     rows = pd.DataFrame({"query": ["red shoes"], "target": ["掃除機 " * 99]})
-    (inputs,) = reader.inputs(reader.texts(rows, QI))
+    inputs = reader.inputs(reader.texts(rows, QI))
     query = tokenizer("query: red shoes")["input_ids"]
-    assert len(inputs["input_ids"]) == 24
-    assert inputs["input_ids"][: len(query)] == query
+    assert inputs.lengths.tolist() == [24]
+    assert inputs.batch(np.array([0]))["input_ids"][0, : len(query)].tolist() == query
 
 
 # A killed fit

@@ -14,7 +14,8 @@ from tiny import HIDDEN
 
 from competition.errors import CompetitionError
 from pipelines.config import EncoderSection, WeightsSection
-from pipelines.embeddings import Embedder, EmbeddingCache, batches_by_length, encode
+from pipelines.embeddings import Embedder, EmbeddingCache, encode
+from pipelines.tokens import batches_by_length
 from pipelines.weights import Weights, resolve_weights
 
 TEXTS = ["red shoes", "", "掃除機 コードレス", "wh-1000xm4 " * 40, "blue", "zapatos rojos"]

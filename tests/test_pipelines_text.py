@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -10,17 +11,10 @@ from tiny import make_tokenizer
 
 from competition.errors import CompetitionError
 from competition.tasks import QC, QI
+from pipelines.encoding import encode_pairs, encode_prompts, render
 from pipelines.sections import PairTextSection, PromptSection
-from pipelines.text import (
-    encode_pairs,
-    encode_prompts,
-    english,
-    pair_texts,
-    prompt_texts,
-    query_text,
-    render,
-    target_text,
-)
+from pipelines.text import english, pair_texts, prompt_texts, query_text, target_text
+from pipelines.tokens import TokenRows
 
 TEXT = st.text(max_size=6)
 
@@ -79,19 +73,28 @@ def test_the_language_stands_before_the_query() -> None:
 
 # Truncation
 
+
+def items_of(rows: TokenRows) -> list[dict[str, list[int]]]:
+    """Each row's model input, as a tokenizer would give it."""
+    batches = [rows.batch(np.array([i])) for i in range(len(rows))]
+    return [{name: values[0].tolist() for name, values in batch.items()} for batch in batches]
+
+
 LONG = st.text(alphabet="ab é掃 -", max_size=40)
 
 
 @pytest.fixture(scope="module", params=["bert", "xlmr", "gemma"])
 def tokenizer(request: pytest.FixtureRequest) -> Any:
-    return make_tokenizer(request.param)
+    tokenizer = make_tokenizer(request.param)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return tokenizer
 
 
 @given(st.lists(st.tuples(LONG, LONG), min_size=1, max_size=4))
 def test_the_query_is_cut_only_where_it_is_too_long_by_itself(tokenizer: Any, pairs: list[tuple[str, str]]) -> None:
     limit = 24
     texts = pd.DataFrame(pairs, columns=["query", "target"], dtype="str")
-    for (query, target), item in zip(pairs, encode_pairs(tokenizer, texts, max_length=limit), strict=True):
+    for (query, target), item in zip(pairs, items_of(encode_pairs(tokenizer, texts, max_length=limit)), strict=True):
         encoded = tokenizer([query, query], [target, ""])  # in lists, for "" alone would be taken for no second text
         whole, alone = ({name: values[i] for name, values in encoded.items()} for i in (0, 1))
         assert len(item["input_ids"]) == len(item["attention_mask"]) == min(len(whole["input_ids"]), limit)
@@ -110,12 +113,12 @@ def test_a_prompt_loses_its_target_first_then_the_translation_then_the_query(
 ) -> None:
     limit, template = 60, "Q: {query} E: {english} T: {target} ?"
     texts = pd.DataFrame(rows, columns=["query", "english", "target"], dtype="str")
-    items = encode_prompts(tokenizer, texts, template=template, max_length=limit)
+    items = items_of(encode_prompts(tokenizer, texts, template=template, max_length=limit))
     for values, item in zip(texts.to_dict("records"), items, strict=True):
         whole = tokenizer(render(template, values)[0])  # type: ignore[arg-type]
         assert len(item["input_ids"]) <= limit
         if len(whole["input_ids"]) <= limit:
-            assert item == dict(whole)
+            assert item["input_ids"] == whole["input_ids"]
             continue
         text = tokenizer.decode(item["input_ids"], skip_special_tokens=True)
         assert "T:" in text, "the template is never cut"
@@ -129,7 +132,7 @@ def test_a_prompt_loses_its_target_first_then_the_translation_then_the_query(
 def test_a_template_longer_than_the_limit_is_refused() -> None:
     texts = pd.DataFrame({"query": ["shoes"], "target": ["shoes"]})
     with pytest.raises(CompetitionError, match="template alone has more than 8 tokens"):
-        encode_prompts(make_tokenizer("gemma"), texts, template="A long question {query} {target}", max_length=8)
+        encode_prompts(make_tokenizer("bert"), texts, template="A long question {query} {target}", max_length=8)
 
 
 def test_a_prompt_asks_for_the_fields_of_its_template_only() -> None:

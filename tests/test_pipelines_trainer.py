@@ -16,11 +16,13 @@ from competition.errors import CompetitionError
 from competition.tasks import QI
 from pipelines.backbones import load
 from pipelines.backbones.cross_encoder import CrossEncoder
+from pipelines.backbones.evaluation import Labelled
 from pipelines.backbones.pair_model import load_tokenizer, mean_pooled
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.backbones.trainer import MovingAverage, loss_of, make_trainer
 from pipelines.config import load_recipe
 from pipelines.sections import TrainingSection
+from pipelines.tokens import TokenRows
 
 ROWS = make_rows(32, seed=1)
 SHORT = ["training.epochs=1", "training.batch_size=8", "training.learning_rate=1e-2", "training.precision=fp32"]
@@ -133,9 +135,12 @@ def test_the_learning_rate_follows_the_schedule(schedule: str, shares: list[floa
     tokenizer = load_tokenizer(bert)
     space = Workspace(tmp_path, tmp_path, Corpus.of([ROWS]), 3, threads=1)
     trainer = make_trainer(
-        mean_pooled(AutoModel.from_pretrained(bert)), tokenizer, [dict(tokenizer("red"))] * 5, np.ones(5, dtype=int),
-        training=training, workspace=space, logits=lambda model, batch: model(**batch)["logits"],
-    )  # fmt: skip
+        mean_pooled(AutoModel.from_pretrained(bert)),
+        Labelled(TokenRows.of([tokenizer("red")["input_ids"]] * 5), np.ones(5, dtype=int)),
+        training=training,
+        workspace=space,
+        logits=lambda model, batch: model(**batch)["logits"],
+    )
     trainer.create_optimizer_and_scheduler(num_training_steps=5)
     rates = []
     for _ in shares:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -10,16 +11,16 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
 
+from competition.errors import CompetitionError
 from competition.tasks import Task
+from pipelines.backbones.evaluation import carve
 from pipelines.backbones.protocol import DETAILS, Workspace
 from pipelines.config import TransformerRecipe
-from pipelines.embeddings import batches_by_length
 from pipelines.progress import progress
 from pipelines.weights import resolve_weights
 
 log = logging.getLogger(__name__)
 
-TOKENS_PER_BATCH = 4096
 _RECIPES: TypeAdapter[TransformerRecipe] = TypeAdapter(TransformerRecipe)
 
 
@@ -35,57 +36,48 @@ class CrossEncoder:
     workspace: Workspace
     model: Any = None
     tokenizer: Any = None
+    evaluations: tuple[Mapping[str, float], ...] = ()
 
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
         """A fitted network. A killed fit goes on from its last checkpoint in the workspace's scratch folder."""
         from transformers import set_seed
 
-        from pipelines.backbones.pair_model import load_pair_model, load_tokenizer
-        from pipelines.backbones.readers import reader_of
+        from pipelines.backbones.pair_model import load_pair_model
+        from pipelines.backbones.readers import read_corpus
         from pipelines.backbones.trainer import train_network
 
         set_seed(self.workspace.seed)
-        rows = self._subsample(train)
+        training = self.recipe.training
+        rows, judged = self._slice(self._subsample(train))
         weights = resolve_weights(
             self.recipe.weights.name, source=self.recipe.weights.source, revision=self.recipe.weights.revision
         )
-        tokenizer = load_tokenizer(weights.folder)
-        reader = reader_of(self.recipe, tokenizer)
-        model = load_pair_model(self.recipe, weights, tokenizer)
-        train_network(
+        reading = read_corpus(self.recipe, weights.folder, self.workspace.corpus, task)
+        model = load_pair_model(self.recipe, weights, reading.tokenizer)
+        found = train_network(
             model,
-            tokenizer,
-            reader.inputs(reader.texts(rows, task)),
-            rows["label"].to_numpy(dtype=np.int64),
-            training=self.recipe.training,
+            reading.labelled(rows, task),
+            training=training,
             workspace=self.workspace,
-            logits=reader.logits,
+            logits=reading.reader.logits,
+            judged=reading.labelled(judged, task) if training.evaluate else None,
         )
-        return replace(self, model=model.eval(), tokenizer=tokenizer)
+        return replace(self, model=model.eval(), tokenizer=reading.tokenizer, evaluations=tuple(found))
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """Probability of label 1, float32 ``(n_rows,)``; rows that read the same are scored once."""
         import torch
 
-        from pipelines.backbones.readers import reader_of
+        from pipelines.backbones.readers import reading_of
+        from pipelines.backbones.scoring import score_inputs
 
         torch.set_num_threads(self.workspace.threads)
-        reader = reader_of(self.recipe, self.tokenizer)
-        texts = reader.texts(rows, task)
-        codes = texts.groupby(list(texts.columns), sort=False).ngroup().to_numpy()
-        first = np.unique(codes, return_index=True)[1]
-        inputs = reader.inputs(texts.iloc[first])
-        lengths = np.array([len(item["input_ids"]) for item in inputs], dtype=np.int64)
-        scores = np.empty(len(first), dtype=np.float32)
-        device = next(self.model.parameters()).device
-        half = torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.training.precision == "bf16")
-        with progress(f"score {task.name} pairs", total=len(first)) as advance, torch.inference_mode(), half:
-            for batch in batches_by_length(lengths, tokens_per_batch=TOKENS_PER_BATCH):
-                padded = self.tokenizer.pad([inputs[i] for i in batch], return_tensors="pt").to(device)
-                logits = reader.logits(self.model, dict(padded)).float()
-                scores[batch] = torch.softmax(logits, dim=-1)[:, 1].cpu().numpy()
-                advance(len(batch))
-        return scores[codes]
+        reading = reading_of(self.recipe, self.tokenizer, self.workspace.corpus, task)
+        inputs, codes = reading.tokens.of(reading.reader.texts(rows, task))
+        half = self.recipe.training.precision == "bf16"
+        with progress(f"score {task.name} pairs", total=len(inputs)) as advance:
+            scores = score_inputs(self.model, inputs, logits=reading.reader.logits, half=half, advance=advance)
+        return np.asarray(scores[codes])
 
     def save(self, folder: Path) -> None:
         """Write model (adapter and head only, with LoRA), tokenizer and recipe."""
@@ -117,6 +109,7 @@ class CrossEncoder:
             "parameters": sum(p.numel() for p in parameters),
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "device": str(parameters[0].device),
+            "evaluations": list(self.evaluations),
         }
 
     def _subsample(self, train: pd.DataFrame) -> pd.DataFrame:
@@ -125,3 +118,16 @@ class CrossEncoder:
             return train
         log.info("training on %s of %s rows (training.max_rows)", f"{limit:,}", f"{len(train):,}")
         return train.sample(limit, random_state=self.workspace.seed)
+
+    def _slice(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Rows to train on, and those to evaluate on while it trains (none unless the recipe asks for them)."""
+        training = self.recipe.training
+        if not training.evaluate:
+            return rows, rows[:0]
+        trained, judged = carve(rows, training.evaluate_rows, seed=self.workspace.seed)
+        if judged["label"].nunique() < 2:
+            raise CompetitionError(
+                f"the {len(judged):,} rows to evaluate on while training do not have both labels",
+                advice="raise training.evaluate_rows, or set training.evaluate = 0",
+            )
+        return trained, judged

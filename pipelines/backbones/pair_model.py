@@ -51,7 +51,7 @@ def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> 
     """The network that adapters are put on: the encoder alone, or with the head of its own class."""
     auto_class = _auto_class(recipe)
     refuse_larger(auto_class, weights, recipe.training.max_parameters)
-    settings: dict[str, Any] = quantisation(recipe.training)
+    settings = loading(recipe.training)
     if isinstance(recipe, CausalLoraRecipe):
         return text_part(load_checked(auto_class, weights, head_prefixes=(), **settings))
     if recipe.pooling == "mean":
@@ -88,6 +88,21 @@ def refuse_larger(auto_class: Any, weights: Weights, limit: float) -> None:
             f"{weights.name} has {n_parameters:,} parameters, the limit is {int(limit):,}",
             advice="take a smaller model, or raise training.max_parameters if your competition allows it",
         )
+
+
+def loading(training: TrainingSection) -> dict[str, Any]:
+    """What `from_pretrained` needs for the recipe's attention, number format and quantisation.
+
+    Frozen weights under adapters are loaded in bf16 where the recipe computes in bf16 anyway: half the memory.
+    """
+    import torch
+
+    attention = training.attention
+    if attention == "auto":
+        attention = "sdpa" if torch.cuda.is_available() else "eager"
+    half = training.lora is not None and training.precision == "bf16"
+    dtype = torch.bfloat16 if half else torch.float32
+    return {"attn_implementation": attention, "dtype": dtype, **quantisation(training)}
 
 
 def quantisation(training: TrainingSection) -> dict[str, Any]:
@@ -161,8 +176,8 @@ def mean_pooled(encoder: Any, n_masks: int = 1) -> Any:
         def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> dict[str, Any]:
             types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
-            mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = ((hidden * mask).sum(1) / mask.sum(1)).float()
+            mask = attention_mask.unsqueeze(-1).float()
+            pooled = (hidden.float() * mask).sum(1) / mask.sum(1)
             if self.training and n_masks > 1:
                 return {"logits": torch.stack([self.head(self.dropout(pooled)) for _ in range(n_masks)])}
             return {"logits": self.head(self.dropout(pooled))}
@@ -198,7 +213,7 @@ def restore_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any) 
         encoder = PeftModel.from_pretrained(_pretrained(recipe, weights, tokenizer), folder / ADAPTER)
     else:
         stored = resolve_weights(str(folder / MODEL), source="folder")
-        encoder = load_checked(_auto_class(recipe), stored, head_prefixes=())
+        encoder = load_checked(_auto_class(recipe), stored, head_prefixes=(), **loading(recipe.training))
     if not _is_mean_pooled(recipe):
         return encoder.eval()
     model = mean_pooled(encoder)
@@ -224,4 +239,13 @@ def _with_lora(model: Any, training: TrainingSection, *, task_type: str) -> Any:
         target_modules=modules,
         task_type=task_type,
     )
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    return with_fp32_training(adapted)
+
+
+def with_fp32_training(model: Any) -> Any:
+    """The model with all weights that are trained in fp32: small steps would be lost in bf16."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model

@@ -1,14 +1,22 @@
 """What a network reads and what it says: a pair and two logits, or a prompt and the logits of two answers."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault
 from competition.tasks import Task
+from pipelines.backbones.evaluation import Labelled
+from pipelines.backbones.pair_model import load_tokenizer
+from pipelines.backbones.protocol import Corpus
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
-from pipelines.text import encode_pairs, encode_prompts, pair_texts, prompt_texts, render
+from pipelines.encoding import RunTokens, encode_pairs, encode_prompts, render
+from pipelines.text import pair_texts, prompt_texts
+from pipelines.tokens import Inputs, TokenRows
 
 
 class Reader(Protocol):
@@ -18,7 +26,7 @@ class Reader(Protocol):
         """All that the network is told about each row, ``(n_rows, ...)`` text; rows with equal texts score the same."""
         ...
 
-    def inputs(self, texts: pd.DataFrame) -> list[dict[str, list[int]]]:
+    def inputs(self, texts: pd.DataFrame) -> Inputs:
         """Model inputs of every row of `texts`, unpadded."""
         ...
 
@@ -41,7 +49,7 @@ class PairReader:
         texts["target"] = self.recipe.target_prefix + texts["target"]
         return texts
 
-    def inputs(self, texts: pd.DataFrame) -> list[dict[str, list[int]]]:
+    def inputs(self, texts: pd.DataFrame) -> TokenRows:
         """Pairs of at most the recipe's length; the target is cut first."""
         return encode_pairs(self.tokenizer, texts, max_length=self.recipe.max_length)
 
@@ -62,7 +70,7 @@ class AnswerReader:
         """The values of the template's fields, see `Reader`."""
         return prompt_texts(rows, task, self.recipe.text)
 
-    def inputs(self, texts: pd.DataFrame) -> list[dict[str, list[int]]]:
+    def inputs(self, texts: pd.DataFrame) -> TokenRows:
         """Prompts of at most the recipe's length; the target is cut first, the template never."""
         return encode_prompts(
             self.tokenizer, texts, template=self.recipe.text.template, max_length=self.recipe.max_length
@@ -73,6 +81,37 @@ class AnswerReader:
         places = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)  # padding on the left must not move tokens
         logits = model(**batch, position_ids=places, logits_to_keep=1)["logits"]  # of one token, not of the vocabulary
         return logits[:, -1, list(self.labels)]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A reader with its tokenizer, and the tokens of a run's texts."""
+
+    tokenizer: Any
+    reader: Reader
+    tokens: RunTokens
+
+    def labelled(self, rows: pd.DataFrame, task: Task) -> Labelled:
+        """Inputs and labels of training rows."""
+        inputs, codes = self.tokens.of(self.reader.texts(rows, task))
+        return Labelled(inputs.take(codes), rows["label"].to_numpy(dtype=np.int64))
+
+
+def read_corpus(recipe: TransformerRecipe, folder: Path, corpus: Corpus, task: Task) -> Reading:
+    """The reading of a run's texts with the tokenizer in `folder`; made once for all folds of a process."""
+    return _read_corpus(recipe.model_copy(update={"training": None, "description": ""}), folder, corpus, task)
+
+
+@lru_cache(maxsize=4)
+def _read_corpus(recipe: TransformerRecipe, folder: Path, corpus: Corpus, task: Task) -> Reading:
+    return reading_of(recipe, load_tokenizer(folder), corpus, task)
+
+
+@lru_cache(maxsize=4)
+def reading_of(recipe: TransformerRecipe, tokenizer: Any, corpus: Corpus, task: Task) -> Reading:
+    """The reading of a run's texts with this very tokenizer."""
+    reader = reader_of(recipe, tokenizer)
+    return Reading(tokenizer, reader, RunTokens.read(reader.inputs, reader.texts(corpus.pairs, task)))
 
 
 def reader_of(recipe: TransformerRecipe, tokenizer: Any) -> Reader:

@@ -1,23 +1,25 @@
-"""Training of transformers on labelled inputs: the transformers Trainer with our loss, switches and checkpoints."""
+"""Training of transformers: the transformers Trainer with our batches, loss, switches and checkpoints."""
 
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.backbones.adversarial import EmbeddingAttack, WeightAttack
+from pipelines.backbones.evaluation import BestWeights, Labelled
 from pipelines.backbones.protocol import Workspace
+from pipelines.backbones.scoring import Logits, to_tensors
+from pipelines.backbones.vocabulary import trimmed_vocabulary
 from pipelines.sections import TrainingSection
+from pipelines.tokens import TrainingBatches
 
 log = logging.getLogger(__name__)
-
-Inputs = Sequence[dict[str, list[int]]]
-Logits = Callable[[Any, Any], Any]  # model, padded batch -> (n_rows, 2), or (n_masks, n_rows, 2) while it trains
 
 EMA = "ema.safetensors"
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
@@ -25,53 +27,71 @@ SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_
 
 def train_network(
     model: Any,
-    tokenizer: Any,
-    inputs: Inputs,
-    labels: np.ndarray,
+    rows: Labelled,
     *,
     training: TrainingSection,
     workspace: Workspace,
     logits: Logits,
-) -> None:
-    """Train `model` in place; a killed training goes on from its last checkpoint in the workspace's scratch folder."""
+    judged: Labelled | None = None,
+) -> list[dict[str, float]]:
+    """Train `model` in place; a killed training goes on from its last checkpoint in the workspace's scratch folder.
+
+    Parameters
+    ----------
+    judged
+        Rows that the network is evaluated on as often as `training.evaluate` says.
+
+    Returns
+    -------
+    The evaluations: step, F1 at the best threshold, AUC, log loss.
+    """
     import torch
 
     if not training.epochs:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return
+        return []
     torch.set_num_threads(workspace.threads)
-    trainer = make_trainer(model, tokenizer, inputs, labels, training=training, workspace=workspace, logits=logits)
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it scores differently until reloaded
-    if trainer.average is not None:
-        trainer.average.put_into(model)
+    used = rows.inputs.token_ids() if judged is None else np.union1d(rows.inputs.token_ids(), judged.inputs.token_ids())
+    trims = trimmed_vocabulary(model, used, pad=rows.inputs.pad) if training.trim_vocabulary else nullcontext()
+    with trims as table:
+        if table is not None:
+            rows = replace(rows, inputs=rows.inputs.renumbered(table))
+            judged = judged and replace(judged, inputs=judged.inputs.renumbered(table))
+        trainer = make_trainer(model, rows, training=training, workspace=workspace, logits=logits, judged=judged)
+        trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it scores differently until reloaded
+        if trainer.average is not None:
+            trainer.average.put_into(model)
+        if trainer.best is None:
+            return []
+        trainer.accelerator.wait_for_everyone()
+        return list(trainer.best.put_into(model))
 
 
 def make_trainer(
     model: Any,
-    tokenizer: Any,
-    inputs: Inputs,
-    labels: np.ndarray,
+    rows: Labelled,
     *,
     training: TrainingSection,
     workspace: Workspace,
     logits: Logits,
+    judged: Labelled | None = None,
 ) -> Any:
     """A transformers Trainer for `model`, not yet started."""
-    from transformers import DataCollatorWithPadding, PrinterCallback
+    from transformers import PrinterCallback
 
-    dataset = [{**item, "labels": int(label)} for item, label in zip(inputs, labels, strict=True)]
     trainer = _trainer_class()(
         training,
         logits,
+        rows,
         model=model,
         args=_arguments(training, workspace),
-        train_dataset=dataset,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        processing_class=tokenizer,
+        train_dataset=range(len(rows.inputs)),
         callbacks=[_log_progress()],
     )
     trainer.remove_callback(PrinterCallback)  # it would print to stdout
+    if judged is not None:
+        trainer.best = BestWeights(model, judged, training=training, logits=logits, folder=workspace.scratch)
     return trainer
 
 
@@ -164,7 +184,6 @@ def _arguments(training: TrainingSection, workspace: Workspace) -> Any:
         weight_decay=training.weight_decay,
         bf16=training.precision == "bf16",
         gradient_checkpointing=training.gradient_checkpointing,
-        train_sampling_strategy="group_by_length",
         optim="adamw_torch_fused",
         save_strategy="epoch",
         save_total_limit=1,
@@ -190,15 +209,35 @@ def _trainer_class() -> Any:
             self.average.update(model, step=state.global_step)
 
     class NetworkTrainer(Trainer):  # type: ignore[misc]
-        def __init__(self, training: TrainingSection, logits: Logits, *, model: Any, **kwargs: Any) -> None:
+        def __init__(
+            self, training: TrainingSection, logits: Logits, rows: Labelled, *, model: Any, **kwargs: Any
+        ) -> None:
             super().__init__(model=model, **kwargs)
             self.model_accepts_loss_kwargs = False  # our loss is a batch's mean; the Trainer divides by `accumulate`
-            self.training, self.logits = training, logits
+            self.training, self.logits, self.rows = training, logits, rows
+            self.best: BestWeights | None = None
             self.average = MovingAverage(model, training.ema) if training.ema else None
             if self.average is not None:
                 self.add_callback(UpdateAverage(self.average))
             self.fgm = EmbeddingAttack(model, training.fgm) if training.fgm else None
             self.awp = WeightAttack(model, training.awp) if training.awp else None
+
+        def get_train_dataloader(self) -> Any:
+            batches = TrainingBatches(
+                self.rows.inputs.lengths,
+                self.training.batch_size,
+                self.args.seed,
+                tokens_per_batch=self.training.tokens_per_batch,
+                rank=self.args.process_index,
+                world=self.args.world_size,
+            )
+            return _loader(self.rows, batches)
+
+        def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+            if self.best is not None:
+                steps = self.state.max_steps / self.args.num_train_epochs
+                self.best.see(self.state.global_step, steps_per_epoch=steps, first=self.is_world_process_zero())
+            super()._maybe_log_save_evaluate(*args, **kwargs)
 
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             batch = {name: values for name, values in inputs.items() if name != "labels"}
@@ -225,6 +264,39 @@ def _trainer_class() -> Any:
                 self.average.values = load_file(Path(resume_from_checkpoint) / EMA)
 
     return NetworkTrainer
+
+
+def _loader(rows: Labelled, batches: TrainingBatches) -> Any:
+    """The Trainer's data loader: padded batches straight from the flat arrays, sharded by `batches` alone."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    labels = rows.labels.astype(np.int64)
+
+    class Batches(DataLoader):  # type: ignore[type-arg]
+        def set_epoch(self, epoch: int) -> None:
+            batches.set_epoch(epoch)
+
+    def collate(numbers: Any) -> dict[str, Any]:
+        return {**to_tensors(rows.inputs.batch(numbers)), "labels": torch.from_numpy(labels[numbers])}
+
+    return Batches(_Numbers(len(rows.inputs)), batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]  # it asks for lists
+
+
+class _Numbers:
+    """A data set of row numbers that is asked for a whole batch at once."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+    def __getitems__(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(rows)
 
 
 def _log_progress() -> Any:
