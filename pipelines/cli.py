@@ -4,11 +4,22 @@ Nothing heavy is imported until a command works: ``--help`` answers at once.
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from pipelines.cli_models import model_commands
+from pipelines.cli_options import (
+    Command,
+    format_option,
+    learners_option,
+    names_of,
+    run_folder,
+    run_option,
+    set_option,
+    task_option,
+)
 
 if TYPE_CHECKING:
     from pipelines.run_folder import RunFolder, RunSettings
@@ -16,8 +27,6 @@ if TYPE_CHECKING:
 DEFAULT_RECIPES = "lexical,lexical-linear,e5-bi,e5-tree,e5-tree-mlp"
 EXIT_FAILED = 1
 EXIT_WORTH_RETRYING = 75
-
-Command = Callable[..., Any]
 
 
 class Commands(click.Group):
@@ -57,37 +66,6 @@ def main(quiet: bool, verbose: bool) -> None:
     from pipelines.output import narrate
 
     narrate(quiet=quiet, verbose=verbose)
-
-
-def run_option(command: Command) -> Command:
-    """--run DIR."""
-    return click.option("--run", "run_dir", required=True, type=click.Path(path_type=Path), help="The run folder.")(
-        command
-    )
-
-
-def format_option(command: Command) -> Command:
-    """--format table|json|csv."""
-    choice = click.Choice(["table", "json", "csv"])
-    return click.option("--format", "output", type=choice, default="table", show_default=True)(command)
-
-
-def task_option(command: Command) -> Command:
-    """--task QC|QI, all tasks of the run if it is left out."""
-    return click.option("--task", help="One task; all tasks of the run if left out.")(command)
-
-
-def set_option(command: Command) -> Command:
-    """--set key=value, several times."""
-    words = "Override a recipe key: key=value, or MODEL:key=value for one base learner. Repeatable."
-    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=words)(command)
-
-
-def learners_option(command: Command) -> Command:
-    """--models a,b,c."""
-    return click.option("--models", help="Base learners to combine, comma-separated; all finished ones if left out.")(
-        command
-    )
 
 
 def settings_options(command: Command) -> Command:
@@ -156,7 +134,7 @@ def sample(
         n_dev=dev_rows,
         n_test=test_rows,
         seed=seed,
-        tasks=_names(tasks),
+        tasks=names_of(tasks),
         answers=answers,
     )
     print_table(pd.DataFrame([{**vars(file), "path": str(file.path)} for file in summary.files]), output)
@@ -174,8 +152,8 @@ def check(data: Path | None, run_dir: Path | None, tasks: str, output: Any) -> N
 
     if (data is None) == (run_dir is None):
         raise click.UsageError("name --data DIR, or --run DIR")
-    folder = data or Path(_folder(run_dir).settings().data)  # type: ignore[arg-type]  # one of them is there
-    print_tables(audit(folder, _names(tasks)), output)
+    folder = data or Path(run_folder(run_dir).settings().data)  # type: ignore[arg-type]  # one of them is there
+    print_tables(audit(folder, names_of(tasks)), output)
 
 
 @main.command()
@@ -188,7 +166,7 @@ def split(run_dir: Path, output: Any, **options: Any) -> None:
     from pipelines.output import print_tables
     from pipelines.timing import timed
 
-    run = _folder(run_dir)
+    run = run_folder(run_dir)
     with timed(run, "prepare"):
         prepare.prepare(run, _settings(**options, recipes="", overrides=()))
     with timed(run, "split"):
@@ -196,26 +174,8 @@ def split(run_dir: Path, output: Any, **options: Any) -> None:
     print_tables(fold_tables(run), output)
 
 
-@main.command()
-@run_option
-@click.option("--task", required=True, help="QC or QI.")
-@click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
-@click.option("--fold", type=int, help="The held-out fold; all folds if left out.")
-@set_option
-def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tuple[str, ...]) -> None:
-    """Fit one base learner without one fold; score that fold, dev and test: one part."""
-    from oof.store import PartKey
-    from pipelines.config import learner_name
-    from pipelines.timing import timed
-    from pipelines.train import train as make_part
-
-    run = _folder(run_dir)
-    run.add_recipes([model], overrides)
-    folds = range(run.folds(task).plan.n_splits) if fold is None else [fold]
-    for k in folds:
-        key = PartKey(task, learner_name(model), k)
-        with timed(run, f"train {key}"):
-            print(make_part(run, key))
+for _command in model_commands():
+    main.add_command(_command)
 
 
 @main.command()
@@ -243,7 +203,7 @@ def blend(run_dir: Path, task: str | None, models: str | None) -> None:
 @click.option("--name", default="final", show_default=True, help="Name of the submission.")
 def submit(run_dir: Path, ensemble: str, split: str | None, name: str) -> None:
     """Cut the scores at the threshold and write a validated submission."""
-    _submit(_folder(run_dir), ensemble, split, name)
+    _submit(run_folder(run_dir), ensemble, split, name)
 
 
 @main.command()
@@ -254,7 +214,7 @@ def validate(path: Path, run_dir: Path, split: str | None) -> None:
     """Check a submission (folder, zip, .txt or .csv) against the rows of a run: every id once, fields equal, 0/1."""
     from submissions.validate import validate_files
 
-    run = _folder(run_dir)
+    run = run_folder(run_dir)
     expected, tasks = _expected(run, split)
     print(validate_files(path, expected, tasks))
 
@@ -274,7 +234,7 @@ def compare(first: Path, second: Path, run_dir: Path, split: str | None, task: s
     from submissions.compare import compare as compare_predictions
     from submissions.compare import read_predictions
 
-    expected, tasks = _expected(_folder(run_dir), split)
+    expected, tasks = _expected(run_folder(run_dir), split)
     tables = []
     for each in tasks:
         if task in (None, each.name):
@@ -295,7 +255,7 @@ def leaderboard(run_dir: Path, by: str, task: str | None, output: Any) -> None:
     from pipelines.scoreboard import dev_table
     from pipelines.scoreboard import leaderboard as make_board
 
-    run = _folder(run_dir)
+    run = run_folder(run_dir)
     if by == "language":
         names = [each.name for each in run.tasks() if task in (None, each.name)]
         print_tables({f"{name}: F1 on dev": dev_table(run, name) for name in names}, output)
@@ -318,7 +278,7 @@ def status(run_dir: Path, output: Any, timings: bool) -> None:
     from pipelines.timing import timing_table
     from pipelines.train import job_table
 
-    run = _folder(run_dir)
+    run = run_folder(run_dir)
     print_table(timing_table(run) if timings else job_table(run), output)
 
 
@@ -333,7 +293,7 @@ def run(run_dir: Path, dry_run: bool, output: Any, **options: Any) -> None:
     from pipelines.engine import planned, run_all
     from pipelines.output import print_table
 
-    folder, settings = _folder(run_dir), _settings(**options)
+    folder, settings = run_folder(run_dir), _settings(**options)
     if dry_run:
         print_table(planned(folder, settings), output)
         return
@@ -360,7 +320,7 @@ def explain(run_dir: Path, task: str | None, names: tuple[str, ...], output: Any
     from pipelines.explaining import explain as make_tables
     from pipelines.output import print_tables
 
-    run = _folder(run_dir)
+    run = run_folder(run_dir)
     tables: dict[str, Any] = {}
     for each in [task] if task else [t.name for t in run.tasks()]:
         tables |= make_tables(run, each, names)
@@ -377,7 +337,7 @@ def labels(run_dir: Path, task: str | None, top: int, output: Any) -> None:
     from pipelines.label_report import label_tables
     from pipelines.output import print_tables
 
-    run = _folder(run_dir)
+    run = run_folder(run_dir)
     tables: dict[str, Any] = {}
     for each in [task] if task else [t.name for t in run.tasks()]:
         tables |= label_tables(run, each, top=top)
@@ -399,10 +359,10 @@ def _combine(run_dir: Path, task: str | None, name: str, models: str | None) -> 
     from pipelines.ensembling import ensemble
     from pipelines.timing import timed
 
-    run = _folder(run_dir)
+    run = run_folder(run_dir)
     for each in [task] if task else [t.name for t in run.tasks()]:
         with timed(run, f"{name} {each}"):
-            print(ensemble(run, each, name, _names(models) if models else None))
+            print(ensemble(run, each, name, names_of(models) if models else None))
 
 
 def _expected(run: "RunFolder", split: str | None) -> tuple[dict[str, Any], list[Any]]:
@@ -416,12 +376,6 @@ def _expected(run: "RunFolder", split: str | None) -> tuple[dict[str, Any], list
     return expected, tasks
 
 
-def _folder(root: Path) -> "RunFolder":
-    from pipelines.run_folder import RunFolder
-
-    return RunFolder(root)
-
-
 def _settings(**options: Any) -> "RunSettings":
     from pydantic import ValidationError
 
@@ -429,16 +383,12 @@ def _settings(**options: Any) -> "RunSettings":
     from pipelines.run_folder import RunSettings
 
     texts = {key: str(value.resolve()) for key, value in options.items() if isinstance(value, Path)}
-    lists = {key: _names(options[key]) for key in ("tasks", "recipes")}
+    lists = {key: names_of(options[key]) for key in ("tasks", "recipes")}
     try:
         return RunSettings.model_validate({**options, **texts, **lists})
     except ValidationError as error:
         faults = [Fault(f"--{'.'.join(map(str, e['loc']))}", f"{e['msg']}, not {e['input']!r}") for e in error.errors()]
         raise CompetitionError("these options cannot be", faults=faults) from error
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -136,7 +136,14 @@ class CrossEncoderRecipe(Section):
 
     `pooling` is ``mean`` (mean of the last hidden states, then one linear layer) or ``model`` (the head of the
     model's own sequence-classification class: first token for encoders, last non-padding token for decoders).
+
+    `init_from` names weights that ``relstack pretrain`` made for this task (task-adaptive pre-training, Gururangan
+    et al. 2020). `joint` trains on the run's other tasks too, whatever shares a query with held-out rows left out:
+    ``heads`` gives each task its own head on the shared network (multi-task learning, Caruana 1997), ``tag`` tells
+    the network by a word before the query (``[category]``, ``[title]``).
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint"})
 
     kind: Literal["cross_encoder"]
     description: str = ""
@@ -147,6 +154,14 @@ class CrossEncoderRecipe(Section):
     target_prefix: str = ""
     max_length: int = Field(96, ge=8, le=8192)
     training: TrainingSection = TrainingSection()
+    init_from: str | None = None
+    joint: Literal["heads", "tag"] | None = None
+
+    @model_validator(mode="after")
+    def _heads_of_our_own(self) -> "CrossEncoderRecipe":
+        if self.joint == "heads" and self.pooling != "mean":
+            raise ValueError('joint = "heads" needs pooling = "mean"; joint = "tag" works with any')
+        return self
 
     @model_validator(mode="after")
     def _dropout_of_our_own(self) -> "CrossEncoderRecipe":
@@ -159,8 +174,11 @@ class CausalLoraRecipe(Section):
     """A language model that answers yes or no: the score is the softmax over the two answers' logits after the prompt.
 
     As in Nogueira et al. (2020, "Document ranking with a pretrained sequence-to-sequence model") and in the
-    Qwen3 rerankers. ``training.epochs = 0`` scores without training.
+    Qwen3 rerankers. ``training.epochs = 0`` scores without training. `init_from` and `joint` are those of
+    `CrossEncoderRecipe`; joint training wants a template with ``{kind}``, which is "category" or "title".
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint"})
 
     kind: Literal["causal_lora"]
     description: str = ""
@@ -168,6 +186,14 @@ class CausalLoraRecipe(Section):
     text: PromptSection = PromptSection()
     max_length: int = Field(160, ge=8, le=8192)
     training: CausalTrainingSection = CausalTrainingSection()
+    init_from: str | None = None
+    joint: Literal["tag"] | None = None
+
+    @model_validator(mode="after")
+    def _tells_the_task(self) -> "CausalLoraRecipe":
+        if self.joint and "{kind}" not in self.text.template:
+            raise ValueError("joint needs {kind} in text.template: the network must know which task it answers")
+        return self
 
     @model_validator(mode="after")
     def _no_head(self) -> "CausalLoraRecipe":

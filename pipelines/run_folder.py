@@ -84,6 +84,10 @@ class RunFolder:
         """Folder of one submission."""
         return self.root / "submissions" / name
 
+    def pretrained(self, name: str) -> Path:
+        """Folder of the pretrained weights of one name."""
+        return self.root / "pretrained" / name
+
     def settings(self) -> RunSettings:
         """The settings of the run.
 

@@ -16,7 +16,7 @@ from pydantic import (
 View = Literal["original", "english", "both"]
 TargetView = Literal["path", "leaf", "tagged"]
 
-PROMPT_FIELDS = ("query", "english", "target", "language")
+PROMPT_FIELDS = ("query", "english", "target", "language", "kind")
 COMPETITION_LIMIT = 15e9  # parameters, CIKM 2025 AnalytiCup
 
 
@@ -68,7 +68,8 @@ class PromptSection(Section):
     """The question that a language model is asked about a row, and the two answers that count.
 
     `template` has the fields ``{query}`` (as written), ``{english}`` (its translation, the query where there is
-    none), ``{target}`` (shown as in `PairTextSection`) and ``{language}``. `answers` are the words for label 1 and
+    none), ``{target}`` (shown as in `PairTextSection`), ``{language}`` and ``{kind}``, what a target is ("category"
+    or "title"). `answers` are the words for label 1 and
     label 0; after the prompt and a blank each must be one token.
     """
 
@@ -188,6 +189,12 @@ class TrainingSection(Section):
     trim_vocabulary: bool = True
     evaluate: int = Field(0, ge=0, le=10)
     evaluate_rows: int = Field(2000, ge=10)
+
+    @model_validator(mode="after")
+    def _one_choice_of_weights(self) -> "TrainingSection":
+        if self.evaluate and self.ema:
+            raise ValueError("evaluate and ema both say which weights score in the end: use one of them")
+        return self
 
     @model_validator(mode="after")
     def _adapters_on_quantised_weights(self) -> "TrainingSection":

@@ -49,6 +49,11 @@ def tagged(path: str) -> str:
     return " ".join(f"<{depth}> {name}" for depth, name in enumerate(levels(path), start=1))
 
 
+def target_kind(task: Task) -> str:
+    """What a target of the task is, in one word."""
+    return "category" if task.target_is_category else "title"
+
+
 def target_text(rows: pd.DataFrame, task: Task, view: TargetView) -> pd.Series:
     """The target side of the model input, ``(n_rows,)`` text; titles and empty targets stay as they are."""
     if view == "path" or not task.target_is_category:
@@ -73,5 +78,6 @@ def prompt_texts(rows: pd.DataFrame, task: Task, prompt: PromptSection) -> pd.Da
         "query": rows["query"],
         "english": english(rows),
         "target": target_text(rows, task, prompt.target),
+        "kind": pd.Series(target_kind(task), index=rows.index, dtype="str"),
     }
     return pd.DataFrame({name: texts for name, texts in columns.items() if name in fields})

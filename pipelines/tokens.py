@@ -7,6 +7,7 @@ from typing import Protocol, Self
 import numpy as np
 
 CHUNK = 100  # batches that are sorted by length together while they train: padding nearly gone, order still random
+HEAD = "head"
 
 
 class Inputs(Protocol):
@@ -110,6 +111,62 @@ class TokenRows:
     def renumbered(self, table: np.ndarray) -> "TokenRows":
         """See `Inputs`."""
         return replace(self, ids=table[self.ids].astype(np.int32), pad=int(table[self.pad]))
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Rows of several tasks in one, see `Inputs`; a batch names each row's head: the place of its task.
+
+    Attributes
+    ----------
+    rows
+        The tokens of all tasks' rows.
+    heads
+        The head of every row, int64 ``(n_rows,)``.
+    """
+
+    rows: TokenRows
+    heads: np.ndarray
+
+    @classmethod
+    def of(cls, tasks: Sequence[TokenRows]) -> "Joined":
+        """The rows of the first task, then those of the next, ..."""
+        first = tasks[0]
+        types = (
+            None if first.types is None else np.concatenate([rows.types for rows in tasks if rows.types is not None])
+        )
+        starts = starts_of(np.concatenate([rows.lengths for rows in tasks]))
+        joined = replace(first, ids=np.concatenate([rows.ids for rows in tasks]), starts=starts, types=types)
+        return cls(joined, np.repeat(np.arange(len(tasks)), [len(rows) for rows in tasks]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """See `Inputs`."""
+        return self.rows.lengths
+
+    @property
+    def pad(self) -> int:
+        """See `Inputs`."""
+        return self.rows.pad
+
+    def take(self, rows: np.ndarray) -> "Joined":
+        """See `Inputs`."""
+        return Joined(self.rows.take(rows), self.heads[rows])
+
+    def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """See `Inputs`."""
+        return {**self.rows.batch(rows), HEAD: self.heads[rows]}
+
+    def token_ids(self) -> np.ndarray:
+        """See `Inputs`."""
+        return self.rows.token_ids()
+
+    def renumbered(self, table: np.ndarray) -> "Joined":
+        """See `Inputs`."""
+        return Joined(self.rows.renumbered(table), self.heads)
 
 
 @dataclass(frozen=True, eq=False)

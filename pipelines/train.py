@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +18,14 @@ from filelock import FileLock
 from competition.errors import CompetitionError, MismatchError
 from competition.tasks import Task, get_task
 from oof.store import SCRATCH, Origin, PartKey, PartManifest
-from pipelines.config import learner_name, recipe_values
+from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, Recipe, learner_name
+from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
 from pipelines.run_folder import RunFolder
 from pipelines.weights import cache_dir
 
 if TYPE_CHECKING:
-    from pipelines.backbones.protocol import Corpus
+    from pipelines.backbones.protocol import Corpus, Workspace
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def train(run: RunFolder, key: PartKey) -> Path:
     from pipelines.backbones import applies, build
 
     task, recipe = get_task(key.task), run.recipe(key.learner)
-    origin = run.origin(key.task, recipe_values(recipe))
+    origin = run.origin(key.task, origin_values(run, recipe, key))
     if run.parts.is_finished(key):
         _refuse_other_origin(run, key, origin)
         log.info("part %s is there already", key)
@@ -138,13 +139,14 @@ def _make(
         threads=available_threads(),
     )
     held_out = rows["train"][(fold == key.fold).to_numpy()]
+    space, prior = _with_prior(space, run, recipe, key=key, held_out=held_out)
     started = time.perf_counter()
     backbone = build(recipe, space).fit(rows["train"][(fold != key.fold).to_numpy()], task)
     fitted = time.perf_counter()
     unseen = {"oof": held_out, **{name: frame for name, frame in rows.items() if name != "train"}}
     scores = {name: _scored(backbone.predict(without_labels(frame), task), frame) for name, frame in unseen.items()}
     done = time.perf_counter()
-    details = backbone.details()
+    details = {**backbone.details(), **prior}
     manifest = PartManifest(
         task=key.task,
         learner=key.learner,
@@ -162,6 +164,24 @@ def _make(
     log.info("part %s: fitted in %.1f s, scored %s rows in %.1f s",
              key, manifest.fit_seconds, f"{manifest.n_scored:,}", manifest.predict_seconds)  # fmt: skip
     return folder
+
+
+def _with_prior(
+    space: "Workspace", run: RunFolder, recipe: Recipe, *, key: PartKey, held_out: pd.DataFrame
+) -> tuple["Workspace", dict[str, Any]]:
+    """The workspace with what the recipe learns from besides the fold's rows, and what the manifest says of it."""
+    prior: dict[str, Any] = {}
+    if not isinstance(recipe, CrossEncoderRecipe | CausalLoraRecipe):
+        return space, prior
+    if recipe.init_from:
+        found = begin_from(run, recipe.init_from, task=key.task, fold=key.fold, held_out=held_out)
+        space = replace(space, init=found.weights)
+        prior["init"] = {"name": recipe.init_from, "digest": found.digest, "rows_seen": len(found.trail)}
+    if recipe.joint:
+        others, dropped = other_tasks(run, key.task, held_out)
+        space = replace(space, others=others)
+        prior["joint"] = {name: {"rows": len(others[name]), **asdict(dropped[name])} for name in others}
+    return space, prior
 
 
 def _corpus(run: RunFolder, task: str, digests: Iterable[str]) -> "Corpus":

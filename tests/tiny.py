@@ -57,8 +57,8 @@ def make_tokenizer(kind: str) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **names)
 
 
-def save_tiny(folder: Path, kind: str) -> Path:
-    """A folder with tokenizer and tiny random weights.
+def save_tiny(folder: Path, kind: str, *, mask: bool = False) -> Path:
+    """A folder with tokenizer (with a mask token if asked for) and tiny random weights.
 
     ``bert``: BertModel; ``xlmr``: XLMRobertaModel; ``deberta``: DebertaV2Model; ``gemma``: Gemma3ForCausalLM;
     ``gemma-multimodal``: Gemma3ForConditionalGeneration, the layout in which Gemma-3 4B and larger are published;
@@ -67,6 +67,8 @@ def save_tiny(folder: Path, kind: str) -> Path:
     import torch
 
     tokenizer = make_tokenizer(TOKENIZERS.get(kind, kind))
+    if mask:
+        tokenizer.add_special_tokens({"mask_token": "<mask>"})
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = _MODELS[kind](tokenizer)

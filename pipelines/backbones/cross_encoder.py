@@ -42,7 +42,7 @@ class CrossEncoder:
         """A fitted network. A killed fit goes on from its last checkpoint in the workspace's scratch folder."""
         from transformers import set_seed
 
-        from pipelines.backbones.pair_model import load_pair_model
+        from pipelines.backbones.pair_model import continue_pair_model, load_pair_model
         from pipelines.backbones.readers import read_corpus
         from pipelines.backbones.trainer import train_network
 
@@ -53,10 +53,15 @@ class CrossEncoder:
             self.recipe.weights.name, source=self.recipe.weights.source, revision=self.recipe.weights.revision
         )
         reading = read_corpus(self.recipe, weights.folder, self.workspace.corpus, task)
-        model = load_pair_model(self.recipe, weights, reading.tokenizer)
+        others = self.workspace.others if self.recipe.joint else {}
+        n_heads = 1 + len(others) if self.recipe.joint == "heads" else 1
+        if self.workspace.init is None:
+            model = load_pair_model(self.recipe, weights, reading.tokenizer, n_heads=n_heads)
+        else:
+            model = continue_pair_model(self.recipe, self.workspace.init, reading.tokenizer, n_heads=n_heads)
         found = train_network(
             model,
-            reading.labelled(rows, task),
+            reading.joint(rows, task, others) if others else reading.labelled(rows, task),
             training=training,
             workspace=self.workspace,
             logits=reading.reader.logits,

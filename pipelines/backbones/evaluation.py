@@ -18,6 +18,7 @@ from pipelines.tokens import Inputs
 log = logging.getLogger(__name__)
 
 WEIGHTS, RECORD = "best.safetensors", "evaluations.json"
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,8 @@ def evaluation_due(n_per_epoch: int, steps_per_epoch: float, step: int) -> bool:
     >>> [step for step in range(1, 21) if evaluation_due(2, 10, step)]
     [5, 10, 15, 20]
     """
-    every = steps_per_epoch / n_per_epoch
-    return int(step / every) > int((step - 1) / every)
+    done, before = (int(n * n_per_epoch / steps_per_epoch + ROUNDING) for n in (step, step - 1))
+    return done > before
 
 
 class BestWeights:

@@ -1,10 +1,13 @@
 """The network that scores a pair: a transformer with a head for two labels, or a language model that answers."""
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, Fault
+from pipelines.backbones.protocol import DETAILS
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
 from pipelines.sections import TrainingSection
 from pipelines.weights import Weights, load_checked, resolve_weights
@@ -12,6 +15,7 @@ from pipelines.weights import Weights, load_checked, resolve_weights
 N_LABELS = 2
 HEAD_DROPOUT = 0.1
 ADAPTER, MODEL, HEAD = "adapter", "model", "head.safetensors"
+ENCODER = "encoder"  # what masked-language modelling leaves: no head
 HEADS = ["score", "classifier", "pooler", "lm_head"]
 
 
@@ -30,8 +34,8 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_pair_model(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> Any:
-    """The recipe's model on pretrained weights, with a new head (none for a model that answers)."""
+def load_pair_model(recipe: TransformerRecipe, weights: Weights, tokenizer: Any, *, n_heads: int = 1) -> Any:
+    """The recipe's model on pretrained weights, with a new head per task (none for a model that answers)."""
     if tokenizer.model_max_length < recipe.max_length:
         raise CompetitionError(
             f"max_length {recipe.max_length} is more than {weights.name} can read",
@@ -42,9 +46,8 @@ def load_pair_model(recipe: TransformerRecipe, weights: Weights, tokenizer: Any)
         return _with_lora(model, recipe.training, task_type="CAUSAL_LM")
     if recipe.pooling == "model":
         return _with_lora(model, recipe.training, task_type="SEQ_CLS")
-    return mean_pooled(
-        _with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION"), recipe.training.multi_sample_dropout
-    )
+    encoder = _with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION")
+    return mean_pooled(encoder, recipe.training.multi_sample_dropout, n_heads=n_heads)
 
 
 def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> Any:
@@ -156,8 +159,8 @@ def text_part(model: Any) -> Any:
     return text
 
 
-def mean_pooled(encoder: Any, n_masks: int = 1) -> Any:
-    """A module: mean of the encoder's last hidden states over real tokens, dropout, one linear layer.
+def mean_pooled(encoder: Any, n_masks: int = 1, *, n_heads: int = 1) -> Any:
+    """A module: mean of the encoder's last hidden states over real tokens, dropout, one linear layer per head.
 
     With several dropout masks its logits are ``(n_masks, n_rows, 2)`` while it trains (Inoue 2019).
 
@@ -171,7 +174,7 @@ def mean_pooled(encoder: Any, n_masks: int = 1) -> Any:
             super().__init__()
             self.encoder = encoder
             self.dropout = nn.Dropout(HEAD_DROPOUT)
-            self.head = nn.Linear(encoder.config.get_text_config().hidden_size, N_LABELS)
+            self.head = nn.Linear(encoder.config.get_text_config().hidden_size, n_heads * N_LABELS)
 
         def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> dict[str, Any]:
             types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
@@ -204,21 +207,90 @@ def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None
 
 def restore_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any) -> Any:
     """The model that `save_pair_model` wrote; with adapters the base weights are resolved again by name."""
-    from safetensors.torch import load_file
+    encoder = _restore_encoder(recipe, folder, tokenizer, trainable=False)
+    return (_restore_head(recipe, encoder, folder) if _is_mean_pooled(recipe) else encoder).eval()
 
+
+def restore_folds(recipe: TransformerRecipe, folders: Sequence[Path], tokenizer: Any) -> Iterator[Any]:
+    """The models that were saved in several folders, one after the other.
+
+    Behind adapters they are one base model in memory, which wears one fold's adapter at a time: be done with a model
+    before the next is asked for.
+    """
+    encoder = None
+    for folder in folders:
+        if encoder is None or recipe.training.lora is None:
+            encoder = _restore_encoder(recipe, folder, tokenizer, trainable=False)
+        else:
+            encoder.load_adapter(folder / ADAPTER, adapter_name=str(folder))
+            encoder.set_adapter(str(folder))
+        yield (_restore_head(recipe, encoder, folder) if _is_mean_pooled(recipe) else encoder).eval()
+
+
+def continue_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *, n_heads: int = 1) -> Any:
+    """The recipe's model on the weights that pre-training left in `folder`, ready to be trained further.
+
+    Weights of supervised pre-training bring their adapter and head along; those of masked-language modelling are an
+    encoder, which gets a new head.
+
+    Raises
+    ------
+    CompetitionError
+        They are of another base model, pooling or adapter shape than the recipe's.
+    """
+    if (folder / ENCODER).is_dir():
+        stored = resolve_weights(str(folder / ENCODER), source="folder")
+        return load_pair_model(recipe, stored, tokenizer, n_heads=n_heads)
+    saved = json.loads((folder / DETAILS).read_text(encoding="utf-8"))["recipe"]
+    _refuse_other_network(recipe, saved)
+    encoder = _restore_encoder(recipe, folder, tokenizer, trainable=True)
+    if not _is_mean_pooled(recipe):
+        return encoder
+    model = _restore_head(recipe, encoder, folder)
+    if n_heads > 1:
+        return mean_pooled(encoder, recipe.training.multi_sample_dropout, n_heads=n_heads)
+    return model
+
+
+def _refuse_other_network(recipe: TransformerRecipe, saved: Mapping[str, Any]) -> None:
+    wanted = recipe.model_dump(mode="json")
+    shape = [(key, wanted.get(key), saved.get(key)) for key in ("kind", "weights", "pooling")]
+    shape += [("training.lora", *(_lora_shape(one["training"]["lora"]) for one in (wanted, saved)))]
+    faults = [
+        Fault(key, f"{ours!r}", f"{theirs!r}, as it was pretrained") for key, ours, theirs in shape if ours != theirs
+    ]
+    if faults:
+        raise CompetitionError(
+            "the pretrained weights are of another network than the recipe's",
+            faults=faults,
+            advice="pretrain with the same recipe (the learning rate and the like may differ)",
+        )
+
+
+def _lora_shape(lora: Mapping[str, Any] | None) -> Any:
+    return lora and {key: lora[key] for key in ("r", "alpha", "target_modules")}
+
+
+def _restore_encoder(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *, trainable: bool) -> Any:
     if (folder / ADAPTER).is_dir():
         from peft import PeftModel
 
         weights = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
-        encoder = PeftModel.from_pretrained(_pretrained(recipe, weights, tokenizer), folder / ADAPTER)
-    else:
-        stored = resolve_weights(str(folder / MODEL), source="folder")
-        encoder = load_checked(_auto_class(recipe), stored, head_prefixes=(), **loading(recipe.training))
-    if not _is_mean_pooled(recipe):
-        return encoder.eval()
-    model = mean_pooled(encoder)
-    model.head.load_state_dict(load_file(folder / HEAD))
-    return model.eval()
+        base = _pretrained(recipe, weights, tokenizer)
+        adapted = PeftModel.from_pretrained(base, folder / ADAPTER, is_trainable=trainable)
+        return with_fp32_training(adapted)
+    stored = resolve_weights(str(folder / MODEL), source="folder")
+    return load_checked(_auto_class(recipe), stored, head_prefixes=(), **loading(recipe.training))
+
+
+def _restore_head(recipe: TransformerRecipe, encoder: Any, folder: Path) -> Any:
+    from safetensors.torch import load_file
+
+    state = load_file(folder / HEAD)
+    n_heads = len(state["bias"]) // N_LABELS
+    model = mean_pooled(encoder, recipe.training.multi_sample_dropout, n_heads=n_heads)
+    model.head.load_state_dict(state)
+    return model
 
 
 def _is_mean_pooled(recipe: TransformerRecipe) -> bool:

@@ -1,7 +1,7 @@
 """What every backbone is: fitted on rows, gives one probability per row, survives save and load."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -68,6 +68,10 @@ class Workspace:
         The job's seed.
     threads
         CPU threads the job may use.
+    init
+        Weights of a fitted backbone to begin with, instead of those that the recipe names.
+    others
+        Task name -> labelled rows of the run's other tasks, for a recipe that trains on all of them.
     """
 
     cache: Path
@@ -75,6 +79,8 @@ class Workspace:
     corpus: Corpus
     seed: int
     threads: int
+    init: Path | None = None
+    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 class Backbone(Protocol):

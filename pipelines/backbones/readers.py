@@ -1,5 +1,6 @@
 """What a network reads and what it says: a pair and two logits, or a prompt and the logits of two answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,18 +10,24 @@ import numpy as np
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault
-from competition.tasks import Task
+from competition.tasks import Task, get_task
 from pipelines.backbones.evaluation import Labelled
-from pipelines.backbones.pair_model import load_tokenizer
+from pipelines.backbones.pair_model import N_LABELS, load_tokenizer
 from pipelines.backbones.protocol import Corpus
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
 from pipelines.encoding import RunTokens, encode_pairs, encode_prompts, render
-from pipelines.text import pair_texts, prompt_texts
-from pipelines.tokens import Inputs, TokenRows
+from pipelines.sections import PROMPT_FIELDS
+from pipelines.text import pair_texts, prompt_texts, target_kind
+from pipelines.tokens import HEAD, Inputs, Joined, TokenRows
 
 
 class Reader(Protocol):
     """From rows to model input, and from a padded batch to the logits of label 0 and label 1."""
+
+    @property
+    def recipe(self) -> TransformerRecipe:
+        """The recipe that it follows."""
+        ...
 
     def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
         """All that the network is told about each row, ``(n_rows, ...)`` text; rows with equal texts score the same."""
@@ -45,6 +52,8 @@ class PairReader:
     def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
         """Both sides with their prefixes, see `Reader`."""
         texts = pair_texts(rows, task, self.recipe.text)
+        if self.recipe.joint == "tag":
+            texts["query"] = f"[{target_kind(task)}] " + texts["query"]
         texts["query"] = self.recipe.query_prefix + texts["query"]
         texts["target"] = self.recipe.target_prefix + texts["target"]
         return texts
@@ -54,8 +63,13 @@ class PairReader:
         return encode_pairs(self.tokenizer, texts, max_length=self.recipe.max_length)
 
     def logits(self, model: Any, batch: dict[str, Any]) -> Any:
-        """What the head says, see `Reader`."""
-        return model(**batch)["logits"]
+        """What the row's head says, see `Reader`; that is the first head unless the batch names another."""
+        logits = model(**{name: values for name, values in batch.items() if name != HEAD})["logits"]
+        by_head = logits.unflatten(-1, (-1, N_LABELS))
+        if HEAD not in batch:
+            return by_head[..., 0, :]
+        index = batch[HEAD].view(-1, 1, 1).expand(*by_head.shape[:-2], 1, N_LABELS)
+        return by_head.gather(-2, index).squeeze(-2)
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,19 @@ class Reading:
         inputs, codes = self.tokens.of(self.reader.texts(rows, task))
         return Labelled(inputs.take(codes), rows["label"].to_numpy(dtype=np.int64))
 
+    def joint(self, rows: pd.DataFrame, task: Task, others: Mapping[str, pd.DataFrame]) -> Labelled:
+        """Inputs and labels of a task's training rows, followed by those of other tasks, with heads if it has them."""
+        frames = [(task, rows), *((get_task(name), others[name]) for name in sorted(others))]
+        inputs = [_token_rows(self.reader.inputs(self.reader.texts(frame, of))) for of, frame in frames]
+        labels = [frame["label"].to_numpy(dtype=np.int64) for _, frame in frames]
+        joined = Joined.of(inputs)
+        return Labelled(joined if self.reader.recipe.joint == "heads" else joined.rows, np.concatenate(labels))
+
+
+def _token_rows(inputs: Inputs) -> TokenRows:
+    assert isinstance(inputs, TokenRows), "recipes that train on several tasks read one sequence per row"
+    return inputs
+
 
 def read_corpus(recipe: TransformerRecipe, folder: Path, corpus: Corpus, task: Task) -> Reading:
     """The reading of a run's texts with the tokenizer in `folder`; made once for all folds of a process."""
@@ -131,7 +158,7 @@ def answer_tokens(tokenizer: Any, *, template: str, answers: tuple[str, str]) ->
     CompetitionError
         An answer is not exactly one token, is no known token, or both are the same token.
     """
-    prompt, _ = render(template, dict.fromkeys(("query", "english", "target", "language"), "x"))
+    prompt, _ = render(template, dict.fromkeys(PROMPT_FIELDS, "x"))
     before = tokenizer(prompt)["input_ids"]
     found, faults = [], []
     for answer in answers:

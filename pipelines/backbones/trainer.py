@@ -85,7 +85,7 @@ def make_trainer(
         logits,
         rows,
         model=model,
-        args=_arguments(training, workspace),
+        args=training_arguments(training, workspace),
         train_dataset=range(len(rows.inputs)),
         callbacks=[_log_progress()],
     )
@@ -167,7 +167,8 @@ def _trained(model: Any) -> list[tuple[str, Any]]:
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
-def _arguments(training: TrainingSection, workspace: Workspace) -> Any:
+def training_arguments(training: TrainingSection, workspace: Workspace) -> Any:
+    """The Trainer's arguments for a recipe's training section; checkpoints go to the scratch folder."""
     import torch
     from transformers import TrainingArguments
 

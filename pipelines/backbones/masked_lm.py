@@ -1,0 +1,79 @@
+"""Masked-language modelling on a competition's texts: an encoder gets used to them before it sees a label."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from competition.tasks import Task
+from pipelines.backbones.pair_model import ENCODER, MODEL, loading
+from pipelines.backbones.protocol import DETAILS, Workspace
+from pipelines.backbones.readers import read_corpus
+from pipelines.backbones.scoring import to_tensors
+from pipelines.backbones.trainer import last_checkpoint, training_arguments
+from pipelines.config import CrossEncoderRecipe
+from pipelines.tokens import Inputs, TrainingBatches
+from pipelines.weights import load_checked, resolve_weights
+
+log = logging.getLogger(__name__)
+
+MASKED_SHARE = 0.15  # Devlin et al. 2019
+HEADS = ("cls", "lm_head", "lm_predictions", "classifier", "score", "pooler")
+
+
+def pretrain_masked(recipe: CrossEncoderRecipe, space: Workspace, task: Task, folder: Path) -> None:
+    """Train the recipe's encoder to fill gaps in the distinct pairs of the workspace's corpus; keep it in `folder`.
+
+    The pairs are what the recipe's cross-encoder reads. The language-modelling head is the checkpoint's own where it
+    has one, else new, and is dropped afterwards.
+    """
+    from transformers import AutoModelForMaskedLM, set_seed
+
+    set_seed(space.seed)
+    weights = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
+    if space.init is not None:
+        stored = space.init / (ENCODER if (space.init / ENCODER).is_dir() else MODEL)
+        weights = resolve_weights(str(stored), source="folder")
+    reading = read_corpus(recipe, _tokenizer_folder(recipe, space), space.corpus, task)
+    model = load_checked(AutoModelForMaskedLM, weights, head_prefixes=HEADS, **loading(recipe.training))
+    _train(model, reading.tokenizer, reading.tokens.inputs, recipe, space)
+    model.base_model.save_pretrained(folder / ENCODER)
+    reading.tokenizer.save_pretrained(folder / "tokenizer")
+    text = json.dumps({"recipe": recipe.model_dump(mode="json")}, indent=1)
+    (folder / DETAILS).write_text(text, encoding="utf-8")
+
+
+def _tokenizer_folder(recipe: CrossEncoderRecipe, space: Workspace) -> Path:
+    if space.init is not None:
+        return space.init / "tokenizer"
+    return resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision).folder
+
+
+def _train(model: Any, tokenizer: Any, inputs: Inputs, recipe: CrossEncoderRecipe, space: Workspace) -> None:
+    import torch
+    from torch.utils.data import DataLoader
+    from transformers import DataCollatorForLanguageModeling, PrinterCallback, Trainer
+
+    training = recipe.training
+    torch.set_num_threads(space.threads)
+    gaps = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED_SHARE)
+
+    def collate(rows: Any) -> dict[str, Any]:
+        batch = to_tensors(inputs.batch(np.asarray(rows)))
+        ids, labels = gaps.torch_mask_tokens(batch["input_ids"])
+        return {**batch, "input_ids": ids, "labels": labels}
+
+    class GapTrainer(Trainer):  # type: ignore[misc]
+        def get_train_dataloader(self) -> Any:
+            batches = TrainingBatches(
+                inputs.lengths, training.batch_size, space.seed, tokens_per_batch=training.tokens_per_batch
+            )
+            return DataLoader(range(len(inputs)), batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
+
+    trainer = GapTrainer(model=model, args=training_arguments(training, space), train_dataset=range(len(inputs)))
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    log.info("masked-language modelling on %s distinct pairs is done", f"{len(inputs):,}")

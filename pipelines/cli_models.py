@@ -1,0 +1,84 @@
+"""Commands that make and use single base learners: train, pretrain."""
+
+from pathlib import Path
+
+import click
+
+from pipelines.cli_options import run_folder, run_option, set_option
+
+
+def model_commands() -> list[click.Command]:
+    """The commands of this file, in the order of the work."""
+    return [pretrain, train]
+
+
+@click.command()
+@run_option
+@click.option("--task", required=True, help="QC or QI.")
+@click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
+@click.option("--fold", type=int, help="The held-out fold; all folds if left out.")
+@set_option
+def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tuple[str, ...]) -> None:
+    """Fit one base learner without one fold; score that fold, dev and test: one part."""
+    from oof.store import PartKey
+    from pipelines.config import learner_name
+    from pipelines.timing import timed
+    from pipelines.train import train as make_part
+
+    run = run_folder(run_dir)
+    run.add_recipes([model], overrides)
+    folds = range(run.folds(task).plan.n_splits) if fold is None else [fold]
+    for k in folds:
+        key = PartKey(task, learner_name(model), k)
+        with timed(run, f"train {key}"):
+            print(make_part(run, key))
+
+
+@click.command()
+@run_option
+@click.option("--task", required=True, help="The task that the weights are for: its held-out rows stay unseen.")
+@click.option("--on", help="The task to learn from; the run's other task if left out.")
+@click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
+@click.option("--name", help="Name of the weights, for init_from and --from; MODEL-on-TASK if left out.")
+@click.option(
+    "--objective",
+    type=click.Choice(["supervised", "masked-lm"]),
+    default="supervised",
+    show_default=True,
+    help="Learn from labels, or fill gaps in the texts.",
+)
+@click.option("--fold", type=int, help="For this fold only: fewer rows must be left out.")
+@click.option("--every-fold", is_flag=True, help="Once for every fold.")
+@click.option("--from", "parent", help="Begin with pretrained weights of this name: a chain.")
+@set_option
+def pretrain(
+    run_dir: Path,
+    task: str,
+    on: str | None,
+    model: str,
+    name: str | None,
+    objective: str,
+    fold: int | None,
+    every_fold: bool,
+    parent: str | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train a network on another task first; fold training begins with it where a recipe says init_from = NAME.
+
+    Rows that would show a held-out row of TASK, by id or by query text, are left out and counted.
+    """
+    from pipelines.config import learner_name
+    from pipelines.pretraining import Pretraining, source_task
+    from pipelines.pretraining import pretrain as make_weights
+    from pipelines.timing import timed
+
+    if every_fold and fold is not None:
+        raise click.UsageError("name --fold K, or --every-fold")
+    run = run_folder(run_dir)
+    source = source_task(run, task, on)
+    called = name or f"{learner_name(model)}-on-{source}"
+    folds = list(range(run.folds(task).plan.n_splits)) if every_fold else [fold]
+    for k in folds:
+        asked = Pretraining(called, task, source, model, objective, k, parent)
+        with timed(run, f"pretrain {called}/fold-{k}" if k is not None else f"pretrain {called}"):
+            print(make_weights(run, asked, overrides=overrides))

@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipelines.run_folder import RunFolder
+
+Command = Callable[..., Any]
+
+
+def run_option(command: Command) -> Command:
+    """--run DIR."""
+    return click.option("--run", "run_dir", required=True, type=click.Path(path_type=Path), help="The run folder.")(
+        command
+    )
+
+
+def format_option(command: Command) -> Command:
+    """--format table|json|csv."""
+    choice = click.Choice(["table", "json", "csv"])
+    return click.option("--format", "output", type=choice, default="table", show_default=True)(command)
+
+
+def task_option(command: Command) -> Command:
+    """--task QC|QI, all tasks of the run if it is left out."""
+    return click.option("--task", help="One task; all tasks of the run if left out.")(command)
+
+
+def set_option(command: Command) -> Command:
+    """--set key=value, several times."""
+    words = "Override a recipe key: key=value, or MODEL:key=value for one base learner. Repeatable."
+    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=words)(command)
+
+
+def learners_option(command: Command) -> Command:
+    """--models a,b,c."""
+    return click.option("--models", help="Base learners to combine, comma-separated; all finished ones if left out.")(
+        command
+    )
+
+
+def run_folder(root: Path) -> "RunFolder":
+    """The run folder at `root`."""
+    from pipelines.run_folder import RunFolder
+
+    return RunFolder(root)
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """The names of a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,303 @@
+"""The pre-training stage: a network trained on other rows first, and kept with a trail of what it has seen."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from competition.errors import CompetitionError, Fault, MismatchError
+from competition.leaks import Dropped, refuse_leak, trail_of, without_held_out
+from competition.tasks import get_task
+from oof.store import MANIFEST, SCRATCH, PartKey
+from pipelines.config import (
+    CausalLoraRecipe,
+    CrossEncoderRecipe,
+    Recipe,
+    digest_values,
+    learner_name,
+    load_recipe,
+    recipe_values,
+)
+from pipelines.progress import available_threads
+from pipelines.run_folder import RunFolder, digest_model_rows, write_text
+from pipelines.weights import cache_dir
+
+log = logging.getLogger(__name__)
+
+WEIGHTS, TRAIL = "weights", "trail.parquet"
+ALL_FOLDS = "all"
+SUPERVISED, MASKED = "supervised", "masked-lm"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What is asked for: weights for fold training of `task`, trained on the rows of another one.
+
+    Attributes
+    ----------
+    name
+        The artefact's name, for recipes' ``init_from`` and for `parent`.
+    task
+        The task whose held-out rows must stay unseen.
+    on
+        The task whose training rows are learned from (``masked-lm``: its texts and those of dev and test).
+    recipe
+        Name or path of the recipe.
+    objective
+        ``supervised`` or ``masked-lm`` (Devlin et al. 2019).
+    fold
+        For this fold of `task` only: rows that share a query with its held-out rows are dropped. Without a fold, rows
+        that share one with any training row of `task` are, and one artefact serves all folds.
+    parent
+        The artefact to begin with: a chain.
+    """
+
+    name: str
+    task: str
+    on: str
+    recipe: str
+    objective: str = SUPERVISED
+    fold: int | None = None
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A finished artefact.
+
+    Attributes
+    ----------
+    digest
+        Of what it was made from, the same for all folds of one name.
+    """
+
+    folder: Path
+    digest: str
+
+    @property
+    def weights(self) -> Path:
+        """What `Workspace.init` takes."""
+        return self.folder / WEIGHTS
+
+    @property
+    def trail(self) -> pd.DataFrame:
+        """Every row that any training of the chain has seen."""
+        return pd.read_parquet(self.folder / TRAIL)
+
+
+def find_pretrained(run: RunFolder, name: str, fold: int | None) -> Pretrained:
+    """The artefact of this name that serves a fold, or all of them.
+
+    Raises
+    ------
+    CompetitionError
+        There is none; the command that makes it is named.
+    """
+    parts = [ALL_FOLDS] if fold is None else [f"fold-{fold}", ALL_FOLDS]
+    tried = [run.pretrained(name) / part for part in parts]
+    for folder in tried:
+        if (folder / MANIFEST).is_file():
+            return Pretrained(folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["digest"])
+    raise CompetitionError(
+        f"no pretrained weights are called {name!r}" + ("" if fold is None else f" for fold {fold}"),
+        faults=[Fault(str(folder), f"no finished {MANIFEST}") for folder in tried],
+        advice=f"make them: relstack pretrain --run {run.root} --task TASK --model RECIPE --name {name}",
+    )
+
+
+def pretrain(run: RunFolder, asked: Pretraining, *, overrides: Sequence[str] = ()) -> Path:
+    """The folder of a finished artefact: weights, the trail of rows seen, a manifest; one that is there is left alone.
+
+    Raises
+    ------
+    CompetitionError
+        The recipe is of a kind that cannot be continued, or nothing is left to learn from.
+    MismatchError
+        An artefact of that name was made from something else.
+    """
+    recipe = load_recipe(asked.recipe, (*run.settings().overrides, *overrides))
+    _refuse_unfit(run, asked, recipe)
+    made_of = _made_of(run, asked, recipe)
+    folder = run.pretrained(asked.name) / (ALL_FOLDS if asked.fold is None else f"fold-{asked.fold}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if (folder / MANIFEST).is_file():
+            _refuse_other(folder, made_of)
+            log.info("pretrained weights %s are there already", folder)
+            return folder
+        return _make(run, asked, recipe, folder=folder, made_of=made_of)
+
+
+def source_task(run: RunFolder, task: str, on: str | None) -> str:
+    """The task to learn from: the one named, or the run's only other one.
+
+    Raises
+    ------
+    CompetitionError
+        None is named and there is not exactly one other.
+    """
+    others = [other.name for other in run.tasks() if other.name != task]
+    if on is None and len(others) != 1:
+        raise CompetitionError(
+            f"besides {task} the run has {', '.join(others) or 'no task'}", advice="name the task to learn from: --on"
+        )
+    return on or others[0]
+
+
+def held_out_rows(run: RunFolder, task: str, fold: int | None) -> pd.DataFrame:
+    """The training rows of a task that a fold holds out; all of them without a fold."""
+    train = run.rows(task)["train"]
+    if fold is None:
+        return train
+    folds = run.folds(task).align(train)
+    if fold not in set(folds):
+        raise CompetitionError(f"{task} has no fold {fold}", advice=f"name one of 0 to {int(folds.max())}")
+    return train[(folds == fold).to_numpy()]
+
+
+def origin_values(run: RunFolder, recipe: Recipe, key: PartKey) -> dict[str, Any]:
+    """The recipe as a part's origin keeps it, with the digests of pretrained weights and of other tasks' rows."""
+    values = recipe_values(recipe)
+    if values.get("init_from"):
+        values["init_digest"] = find_pretrained(run, values["init_from"], key.fold).digest
+    if values.get("joint"):
+        others = [task.name for task in run.tasks() if task.name != key.task]
+        values["joint_rows"] = {name: digest_model_rows(run.rows(name)["train"]) for name in others}
+    return values
+
+
+def begin_from(run: RunFolder, init_from: str, *, task: str, fold: int, held_out: pd.DataFrame) -> Pretrained:
+    """The artefact that a fold's training begins with, proven not to have seen the held-out rows."""
+    found = find_pretrained(run, init_from, fold)
+    refuse_leak(found.trail, held_out, task=task, what=f"{init_from}/{found.folder.name}")
+    return found
+
+
+def other_tasks(
+    run: RunFolder, task: str, held_out: pd.DataFrame
+) -> tuple[dict[str, pd.DataFrame], dict[str, Dropped]]:
+    """Training rows of the run's other tasks that share no query with the held-out rows, and what was dropped."""
+    rows, dropped = {}, {}
+    for other in run.tasks():
+        if other.name != task:
+            train = run.rows(other.name)["train"]
+            rows[other.name], dropped[other.name] = without_held_out(train, held_out, same_task=False)
+            tell_dropped(other.name, dropped[other.name], len(train))
+    if not rows:
+        raise CompetitionError("a recipe with `joint` needs another task in the run", advice="leave joint out")
+    return rows, dropped
+
+
+def tell_dropped(task: str, dropped: Dropped, n_rows: int) -> None:
+    """Log what the leak check left out of a task's rows."""
+    log.info(
+        "%s: of %s rows, %s held-out rows and %s rows with a query of theirs are left out",
+        task, f"{n_rows:,}", f"{dropped.by_id:,}", f"{dropped.by_query:,}",
+    )  # fmt: skip
+
+
+def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, made_of: Mapping[str, Any]) -> Path:
+    from pipelines.backbones import build
+    from pipelines.backbones.masked_lm import pretrain_masked
+    from pipelines.backbones.protocol import Corpus, Workspace
+    from pipelines.train import without_labels
+
+    started = time.perf_counter()
+    rows, held_out = run.rows(asked.on), held_out_rows(run, asked.task, asked.fold)
+    kept, dropped = without_held_out(rows["train"], held_out, same_task=asked.on == asked.task)
+    tell_dropped(asked.on, dropped, len(rows["train"]))
+    if kept["label"].nunique() < 2:
+        raise CompetitionError(
+            f"{asked.on}: {len(kept):,} rows are left to learn from, not of both labels",
+            advice=f"leave fewer out: --every-fold, or --fold K; or train on another task than {asked.task}",
+        )
+    trail, init = trail_of(kept, asked.on).assign(step=asked.name), None
+    if asked.parent is not None:
+        parent = find_pretrained(run, asked.parent, asked.fold)
+        refuse_leak(parent.trail, held_out, task=asked.task, what=asked.parent)
+        trail, init = pd.concat([parent.trail, trail], ignore_index=True), parent.weights
+    partial = folder.with_name(f"{folder.name}.partial")
+    (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
+    space = Workspace(
+        cache=cache_dir() / "embeddings",
+        scratch=partial / SCRATCH,
+        corpus=Corpus.of(without_labels(frame) for frame in (kept, *(rows[s] for s in rows if s != "train"))),
+        seed=run.settings().seed,
+        threads=available_threads(),
+        init=init,
+    )
+    if asked.objective == MASKED:
+        assert isinstance(recipe, CrossEncoderRecipe), "other kinds were refused"
+        pretrain_masked(recipe, space, get_task(asked.on), partial / WEIGHTS)
+    else:
+        build(recipe, space).fit(kept, get_task(asked.on)).save(partial / WEIGHTS)
+    trail.to_parquet(partial / TRAIL, index=False)
+    counts = {"n_rows": len(kept), "dropped": asdict(dropped), "seconds": round(time.perf_counter() - started, 1)}
+    write_text(partial / MANIFEST, json.dumps({**made_of, **counts}, indent=1, ensure_ascii=False))
+    shutil.rmtree(partial / SCRATCH)
+    if folder.exists():  # a folder without a manifest does not exist
+        shutil.rmtree(folder)
+    partial.rename(folder)
+    return folder
+
+
+def _made_of(run: RunFolder, asked: Pretraining, recipe: Recipe) -> dict[str, Any]:
+    """All that decides over the weights; the fold is not part of the digest, so that a name's folds agree."""
+    parent = None
+    if asked.parent is not None:
+        parent = find_pretrained(run, asked.parent, asked.fold).digest
+    values = {
+        "task": asked.task,
+        "on": asked.on,
+        "objective": asked.objective,
+        "per_fold": asked.fold is not None,
+        "recipe": recipe_values(recipe),
+        "parent": parent,
+        "rows": {split: digest_model_rows(frame) for split, frame in run.rows(asked.on).items()},
+        "folds": run.folds(asked.task).digest,
+        "seed": run.settings().seed,
+    }
+    return {**values, "fold": asked.fold, "step": asked.name, "digest": digest_values(values)}
+
+
+def _refuse_unfit(run: RunFolder, asked: Pretraining, recipe: Recipe) -> None:
+    faults = []
+    if not isinstance(recipe, CrossEncoderRecipe | CausalLoraRecipe):
+        faults.append(Fault(learner_name(asked.recipe), f"kind {recipe.kind}", "a transformer that is trained"))
+    elif asked.objective == MASKED and (isinstance(recipe, CausalLoraRecipe) or recipe.training.lora is not None):
+        faults.append(
+            Fault(learner_name(asked.recipe), "a language model or adapters", "an encoder trained as a whole")
+        )
+    known = {task.name for task in run.tasks()}
+    faults += [
+        Fault(what, f"no task {name!r} in this run", f"one of {', '.join(sorted(known))}")
+        for what, name in (("--task", asked.task), ("--on", asked.on))
+        if name not in known
+    ]
+    other = run.pretrained(asked.name)
+    clash = [path.parent.name for path in other.glob(f"*/{MANIFEST}")]
+    if asked.fold is None and any(part != ALL_FOLDS for part in clash):
+        faults.append(Fault(asked.name, "has weights for single folds", "another --name"))
+    if asked.fold is not None and ALL_FOLDS in clash:
+        faults.append(Fault(asked.name, "has weights for all folds", "another --name"))
+    if faults:
+        raise CompetitionError("this pre-training cannot be", faults=faults)
+
+
+def _refuse_other(folder: Path, made_of: Mapping[str, Any]) -> None:
+    had = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    faults = [Fault(key, f"{value!r}", f"{had.get(key)!r}, as it was made") for key, value in made_of.items()
+              if json.loads(json.dumps(value)) != had.get(key)]  # fmt: skip
+    if faults:
+        raise MismatchError(
+            f"pretrained weights {folder.parent.name} were made differently",
+            faults=faults,
+            advice="give these another --name",
+        )
