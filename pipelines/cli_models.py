@@ -1,15 +1,16 @@
-"""Commands that make and use single base learners: train, pretrain."""
+"""Commands that make and use single base learners: pretrain, train, predict."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pipelines.cli_options import run_folder, run_option, set_option
+from pipelines.cli_options import format_option, run_folder, run_option, set_option
 
 
 def model_commands() -> list[click.Command]:
     """The commands of this file, in the order of the work."""
-    return [pretrain, train]
+    return [pretrain, train, predict]
 
 
 @click.command()
@@ -39,7 +40,7 @@ def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tup
 @click.option("--task", required=True, help="The task that the weights are for: its held-out rows stay unseen.")
 @click.option("--on", help="The task to learn from; the run's other task if left out.")
 @click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
-@click.option("--name", help="Name of the weights, for init_from and --from; MODEL-on-TASK if left out.")
+@click.option("--name", help="Name of the weights, for init_from and --from; MODEL-tapt if left out.")
 @click.option(
     "--objective",
     type=click.Choice(["supervised", "masked-lm"]),
@@ -76,9 +77,23 @@ def pretrain(
         raise click.UsageError("name --fold K, or --every-fold")
     run = run_folder(run_dir)
     source = source_task(run, task, on)
-    called = name or f"{learner_name(model)}-on-{source}"
+    called = name or f"{learner_name(model)}-tapt"
     folds = list(range(run.folds(task).plan.n_splits)) if every_fold else [fold]
     for k in folds:
         asked = Pretraining(called, task, source, model, objective, k, parent)
-        with timed(run, f"pretrain {called}/fold-{k}" if k is not None else f"pretrain {called}"):
+        with timed(run, f"pretrain {task}/{called}" + ("" if k is None else f"/fold-{k}")):
             print(make_weights(run, asked, overrides=overrides))
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@run_option
+@click.option("--task", required=True, help="QC or QI.")
+@click.option("--model", required=True, help="A base learner that has been trained for all folds.")
+@format_option
+def predict(data: Path, run_dir: Path, task: str, model: str, output: Any) -> None:
+    """Score the rows of DATA, a file in the competition's format, with the fold models of a base learner: id, score."""
+    from pipelines.output import print_table
+    from pipelines.predict import predict as score
+
+    print_table(score(run_folder(run_dir), task=task, learner=model, data=data), output)

@@ -11,6 +11,7 @@ from competition.tasks import get_task
 from pipelines import prepare
 from pipelines.config import learner_name, load_recipe
 from pipelines.ensembling import COMBINERS, ensemble
+from pipelines.pretraining import origin_values
 from pipelines.progress import progress
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.scoreboard import leaderboard
@@ -39,6 +40,8 @@ def run_all(run: RunFolder, settings: RunSettings) -> Leaderboard:
         prepare.split(run)
     tasks = [task.name for task in run.tasks()]
     todo = [job.key for job in jobs(run, tasks, settings.recipes)]
+    for key in todo:
+        origin_values(run, run.recipe(key.learner), key)  # refuses pretrained weights that are not there
     with progress("base learners", total=len(todo)) as advance:
         for key in todo:
             with timed(run, f"train {key}"):

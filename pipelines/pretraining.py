@@ -92,8 +92,8 @@ class Pretrained:
         return pd.read_parquet(self.folder / TRAIL)
 
 
-def find_pretrained(run: RunFolder, name: str, fold: int | None) -> Pretrained:
-    """The artefact of this name that serves a fold, or all of them.
+def find_pretrained(run: RunFolder, name: str, *, task: str, fold: int | None) -> Pretrained:
+    """The artefact of this name that serves a fold of a task, or all of them.
 
     Raises
     ------
@@ -101,14 +101,14 @@ def find_pretrained(run: RunFolder, name: str, fold: int | None) -> Pretrained:
         There is none; the command that makes it is named.
     """
     parts = [ALL_FOLDS] if fold is None else [f"fold-{fold}", ALL_FOLDS]
-    tried = [run.pretrained(name) / part for part in parts]
+    tried = [run.pretrained(task, name) / part for part in parts]
     for folder in tried:
         if (folder / MANIFEST).is_file():
             return Pretrained(folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["digest"])
     raise CompetitionError(
-        f"no pretrained weights are called {name!r}" + ("" if fold is None else f" for fold {fold}"),
+        f"no pretrained weights for {task} are called {name!r}",
         faults=[Fault(str(folder), f"no finished {MANIFEST}") for folder in tried],
-        advice=f"make them: relstack pretrain --run {run.root} --task TASK --model RECIPE --name {name}",
+        advice=f"make them: relstack pretrain --run {run.root} --task {task} --model RECIPE --name {name}",
     )
 
 
@@ -125,7 +125,7 @@ def pretrain(run: RunFolder, asked: Pretraining, *, overrides: Sequence[str] = (
     recipe = load_recipe(asked.recipe, (*run.settings().overrides, *overrides))
     _refuse_unfit(run, asked, recipe)
     made_of = _made_of(run, asked, recipe)
-    folder = run.pretrained(asked.name) / (ALL_FOLDS if asked.fold is None else f"fold-{asked.fold}")
+    folder = run.pretrained(asked.task, asked.name) / (ALL_FOLDS if asked.fold is None else f"fold-{asked.fold}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if (folder / MANIFEST).is_file():
@@ -166,7 +166,7 @@ def origin_values(run: RunFolder, recipe: Recipe, key: PartKey) -> dict[str, Any
     """The recipe as a part's origin keeps it, with the digests of pretrained weights and of other tasks' rows."""
     values = recipe_values(recipe)
     if values.get("init_from"):
-        values["init_digest"] = find_pretrained(run, values["init_from"], key.fold).digest
+        values["init_digest"] = find_pretrained(run, values["init_from"], task=key.task, fold=key.fold).digest
     if values.get("joint"):
         others = [task.name for task in run.tasks() if task.name != key.task]
         values["joint_rows"] = {name: digest_model_rows(run.rows(name)["train"]) for name in others}
@@ -175,7 +175,7 @@ def origin_values(run: RunFolder, recipe: Recipe, key: PartKey) -> dict[str, Any
 
 def begin_from(run: RunFolder, init_from: str, *, task: str, fold: int, held_out: pd.DataFrame) -> Pretrained:
     """The artefact that a fold's training begins with, proven not to have seen the held-out rows."""
-    found = find_pretrained(run, init_from, fold)
+    found = find_pretrained(run, init_from, task=task, fold=fold)
     refuse_leak(found.trail, held_out, task=task, what=f"{init_from}/{found.folder.name}")
     return found
 
@@ -220,7 +220,7 @@ def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, m
         )
     trail, init = trail_of(kept, asked.on).assign(step=asked.name), None
     if asked.parent is not None:
-        parent = find_pretrained(run, asked.parent, asked.fold)
+        parent = find_pretrained(run, asked.parent, task=asked.task, fold=asked.fold)
         refuse_leak(parent.trail, held_out, task=asked.task, what=asked.parent)
         trail, init = pd.concat([parent.trail, trail], ignore_index=True), parent.weights
     partial = folder.with_name(f"{folder.name}.partial")
@@ -252,7 +252,7 @@ def _made_of(run: RunFolder, asked: Pretraining, recipe: Recipe) -> dict[str, An
     """All that decides over the weights; the fold is not part of the digest, so that a name's folds agree."""
     parent = None
     if asked.parent is not None:
-        parent = find_pretrained(run, asked.parent, asked.fold).digest
+        parent = find_pretrained(run, asked.parent, task=asked.task, fold=asked.fold).digest
     values = {
         "task": asked.task,
         "on": asked.on,
@@ -281,7 +281,7 @@ def _refuse_unfit(run: RunFolder, asked: Pretraining, recipe: Recipe) -> None:
         for what, name in (("--task", asked.task), ("--on", asked.on))
         if name not in known
     ]
-    other = run.pretrained(asked.name)
+    other = run.pretrained(asked.task, asked.name)
     clash = [path.parent.name for path in other.glob(f"*/{MANIFEST}")]
     if asked.fold is None and any(part != ALL_FOLDS for part in clash):
         faults.append(Fault(asked.name, "has weights for single folds", "another --name"))

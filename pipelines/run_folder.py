@@ -84,9 +84,9 @@ class RunFolder:
         """Folder of one submission."""
         return self.root / "submissions" / name
 
-    def pretrained(self, name: str) -> Path:
-        """Folder of the pretrained weights of one name."""
-        return self.root / "pretrained" / name
+    def pretrained(self, task: str, name: str) -> Path:
+        """Folder of the pretrained weights of one name, for fold training of a task."""
+        return self.root / "pretrained" / task / name
 
     def settings(self) -> RunSettings:
         """The settings of the run.
@@ -148,6 +148,11 @@ class RunFolder:
             )
         return read_rows_of_run(self, task, _stamp(self, task))
 
+    def with_english(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Cleaned rows with `query_en` from the run's translations, "" where it has none."""
+        known = pd.read_parquet(self.translations_file) if self.translations_file.is_file() else None
+        return rows.assign(query_en=_english(rows, known))
+
     def folds(self, task: str) -> Folds:
         """The task's saved folds."""
         files = sorted(self.folds_folder(task).glob("*.json"))
@@ -195,12 +200,7 @@ def refuse_other_settings(old: RunSettings, new: RunSettings) -> None:
 @lru_cache(maxsize=8)
 def read_rows_of_run(run: RunFolder, task: str, stamp: tuple[float, ...]) -> dict[str, pd.DataFrame]:
     """Split -> rows of the run with translations joined; `stamp` (the files' times) keeps the memory honest."""
-    translations = pd.read_parquet(run.translations_file) if run.translations_file.is_file() else None
-    rows = {}
-    for split in run.splits(task):
-        frame = pd.read_parquet(run.rows_file(task, split))
-        rows[split] = frame.assign(query_en=_english(frame, translations))
-    return rows
+    return {split: run.with_english(pd.read_parquet(run.rows_file(task, split))) for split in run.splits(task)}
 
 
 def _stamp(run: RunFolder, task: str) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from tiny import assert_probabilities, make_rows, odd_rows, one_by_one, save_tin
 
 from competition.errors import CompetitionError
 from competition.tasks import QI
-from pipelines.backbones import load
+from pipelines.backbones import load, load_folds
 from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.pair_model import load_pair_model, load_tokenizer
 from pipelines.backbones.protocol import Corpus, Workspace
@@ -78,7 +78,7 @@ def unfitted(recipe: str, model: Path, space: Workspace, *overrides: str) -> Cro
 def weights_of(model: CrossEncoder) -> dict[str, np.ndarray]:
     """All weights that count: peft also keeps the random head that the trained one stands in for."""
     state = model.model.state_dict()
-    return {name: tensor.numpy() for name, tensor in state.items() if "original_module" not in name}
+    return {name: tensor.float().numpy() for name, tensor in state.items() if "original_module" not in name}
 
 
 def assert_equal_weights(one: CrossEncoder, other: CrossEncoder) -> None:
@@ -156,6 +156,51 @@ def test_with_lora_only_adapter_and_head_are_trained(fitted: Any, gemma: Path) -
     changed = {name for name, values in weights_of(model).items() if (values != fresh[name].numpy()).any()}
     assert changed
     assert all("lora_" in name or "score" in name for name in changed)
+
+
+@pytest.mark.parametrize("network", ["gemma-lora", "bert-mean-lora", "gemma-yesno-lora"])
+def test_in_half_precision_the_frozen_base_is_half_and_what_is_trained_is_not(
+    network: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    recipe, folder, overrides = NETWORKS[network]
+    half = unfitted(
+        recipe, request.getfixturevalue(folder), workspace(tmp_path), *overrides, "training.precision=bf16"
+    ).fit(ROWS, QI)
+    kinds = {(p.requires_grad, str(p.dtype)) for n, p in half.model.named_parameters() if "original_module" not in n}
+    assert kinds == {(True, "torch.float32"), (False, "torch.bfloat16")}
+    half.save(tmp_path / "saved")
+    again = load(tmp_path / "saved", workspace(tmp_path))
+    assert_equal_weights(again, half)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(again.predict(ROWS, QI), half.predict(ROWS, QI))
+
+
+@pytest.mark.parametrize("network", ["gemma-lora", "gemma-yesno-lora", "bert-mean-lora", "bert-mean"])
+def test_fold_models_share_one_base_and_score_as_each_alone(
+    network: str, fitted: Any, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    recipe, folder, overrides = NETWORKS[network]
+    one = fitted(network)
+    other = unfitted(recipe, request.getfixturevalue(folder), workspace(tmp_path, seed=8), *overrides).fit(ROWS, QI)
+    for i, model in enumerate((one, other)):
+        model.save(tmp_path / f"fold-{i}")
+    bases, scores = [], []
+    for model in load_folds([tmp_path / "fold-0", tmp_path / "fold-1"], workspace(tmp_path)):
+        scores.append(model.predict(ROWS, QI))
+        bases.append(id(model.model.get_input_embeddings().weight))  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(scores[0], one.predict(ROWS, QI))
+    np.testing.assert_array_equal(scores[1], other.predict(ROWS, QI))
+    assert np.abs(scores[0] - scores[1]).max() > 1e-4
+    assert (bases[0] == bases[1]) == ("lora" in network)
+
+
+@pytest.mark.parametrize("network", ["gemma-lora", "gemma-yesno-lora", "qwen3-lora"])
+def test_merged_and_unmerged_adapters_agree(network: str, fitted: Any, tmp_path: Path) -> None:
+    model = fitted(network)
+    model.save(tmp_path / "saved")
+    again = load(tmp_path / "saved", workspace(tmp_path))
+    merged = replace(again, model=again.model.merge_and_unload())  # type: ignore[attr-defined, type-var]
+    assert not [name for name, _ in merged.model.named_parameters() if "lora_" in name]
+    np.testing.assert_allclose(merged.predict(ROWS, QI), model.predict(ROWS, QI), atol=1e-5)
 
 
 def test_a_multimodal_layout_gives_its_language_model_alone(fitted: Any, gemma_multimodal: Path) -> None:

@@ -67,7 +67,7 @@ def shared_with(run: RunFolder, fold: int | None) -> pd.Series:
 def test_rows_that_share_a_query_with_held_out_rows_are_dropped_and_counted(run: RunFolder) -> None:
     folder = pretrain(run, ON_QI)
     manifest = json.loads((folder / "manifest.json").read_text())
-    trail, shared = find_pretrained(run, "tapt", 0).trail, shared_with(run, None)
+    trail, shared = find_pretrained(run, "tapt", task="QC", fold=0).trail, shared_with(run, None)
     assert manifest["dropped"] == {"by_id": 0, "by_query": len(shared)}
     assert len(shared) >= 20
     assert set(trail["id"]) == set(run.rows("QI")["train"]["id"]) - set(shared)
@@ -77,7 +77,7 @@ def test_rows_that_share_a_query_with_held_out_rows_are_dropped_and_counted(run:
 def test_for_one_fold_only_that_folds_queries_are_dropped(run: RunFolder) -> None:
     for fold in range(3):
         pretrain(run, replace(ON_QI, fold=fold))
-    found = [find_pretrained(run, "tapt", fold) for fold in range(3)]
+    found = [find_pretrained(run, "tapt", task="QC", fold=fold) for fold in range(3)]
     assert len({one.digest for one in found}) == 1
     for fold, one in enumerate(found):
         assert set(run.rows("QI")["train"]["id"]) - set(one.trail["id"]) == set(shared_with(run, fold))
@@ -89,7 +89,7 @@ def test_weights_that_saw_a_held_out_row_are_refused_by_fold_training(run: RunFo
     own = replace(ON_QI, name="own", on="QC", fold=0)
     trail = pd.read_parquet(pretrain(run, own) / "trail.parquet")
     assert not set(trail["id"]) & set(held_out_rows(run, "QC", 0)["id"])
-    run.pretrained("own").joinpath("fold-0").rename(run.pretrained("own") / "fold-1")
+    run.pretrained("QC", "own").joinpath("fold-0").rename(run.pretrained("QC", "own") / "fold-1")
     run.add_recipes([], ["e5-ce:init_from=own"])
     with pytest.raises(CompetitionError, match="rows that are held out"):
         train(run, PartKey("QC", "e5-ce", 1))
@@ -113,7 +113,7 @@ def test_fold_training_begins_from_the_weights_and_the_part_says_so(
     part = train(run, key)
     manifest = run.parts.manifest(key)
     assert manifest.details["init"]["name"] == "tapt"
-    assert manifest.origin.recipe["init_digest"] == find_pretrained(run, "tapt", 1).digest
+    assert manifest.origin.recipe["init_digest"] == find_pretrained(run, "tapt", task="QC", fold=1).digest
     space = None
     first, later = (CrossEncoder.load(path / "weights", space) for path in (folder, part))  # type: ignore[arg-type]
     states = [model.model.state_dict() for model in (first, later)]
@@ -127,7 +127,7 @@ def test_a_chain_keeps_the_trail_of_every_step(run: RunFolder) -> None:
     folder = pretrain(run, replace(ON_QI, name="second", on="QC", fold=2, parent="first"))
     trail = pd.read_parquet(folder / "trail.parquet")
     assert trail.groupby("step").size().to_dict() == {
-        "first": len(find_pretrained(run, "first", 2).trail),
+        "first": len(find_pretrained(run, "first", task="QC", fold=2).trail),
         "second": int((~run.rows("QC")["train"]["id"].isin(held_out_rows(run, "QC", 2)["id"])).sum()),
     }
     run.add_recipes([], ["e5-ce:init_from=second"])

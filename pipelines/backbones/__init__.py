@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from competition.tasks import Task
@@ -32,6 +33,15 @@ def load(folder: Path, workspace: Workspace) -> Backbone:
     """The fitted backbone that was saved in `folder`."""
     values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
     return KINDS[values["recipe"]["kind"]].load(folder, workspace)
+
+
+def load_folds(folders: Sequence[Path], workspace: Workspace) -> Iterator[Backbone]:
+    """The fitted backbones of one base learner's folds, one after the other; use one before you ask for the next."""
+    values = json.loads((folders[0] / DETAILS).read_text(encoding="utf-8"))
+    if KINDS[values["recipe"]["kind"]] is CrossEncoder:
+        yield from CrossEncoder.load_folds(folders, workspace)
+    else:
+        yield from (load(folder, workspace) for folder in folders)
 
 
 def applies(recipe: Recipe, task: Task) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -97,15 +97,24 @@ class CrossEncoder:
     @classmethod
     def load(cls, folder: Path, workspace: Workspace) -> "CrossEncoder":
         """The network that `save` wrote."""
+        return next(cls.load_folds([folder], workspace))
+
+    @classmethod
+    def load_folds(cls, folders: Sequence[Path], workspace: Workspace) -> Iterator["CrossEncoder"]:
+        """The networks that `save` wrote for several folds, one at a time.
+
+        Behind adapters the frozen base is in memory once, and the next network takes the place of the one before.
+        """
         import torch
 
-        from pipelines.backbones.pair_model import load_tokenizer, restore_pair_model
+        from pipelines.backbones.pair_model import load_tokenizer, restore_folds
 
-        values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        values = json.loads((folders[0] / DETAILS).read_text(encoding="utf-8"))
         recipe = _RECIPES.validate_python(values["recipe"])
-        tokenizer = load_tokenizer(folder / "tokenizer")
-        model = restore_pair_model(recipe, folder, tokenizer)
-        return cls(recipe, workspace, model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+        tokenizer = load_tokenizer(folders[0] / "tokenizer")
+        for model in restore_folds(recipe, folders, tokenizer):
+            yield cls(recipe, workspace, model.to(device), tokenizer)
 
     def details(self) -> dict[str, Any]:
         """Parameter counts and the device."""

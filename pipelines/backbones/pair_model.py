@@ -61,6 +61,9 @@ def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> 
         return text_part(load_checked(auto_class, weights, **settings))
     model = text_part(load_checked(auto_class, weights, num_labels=N_LABELS, **settings))
     model.config.pad_token_id = tokenizer.pad_token_id
+    for name in HEADS:
+        if hasattr(model, name):
+            getattr(model, name).float()  # trained, so small steps must not be lost in bf16; adapters are fp32 anyway
     return model
 
 
@@ -205,25 +208,19 @@ def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None
         save_file({name: tensor.contiguous() for name, tensor in model.head.state_dict().items()}, folder / HEAD)
 
 
-def restore_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any) -> Any:
-    """The model that `save_pair_model` wrote; with adapters the base weights are resolved again by name."""
-    encoder = _restore_encoder(recipe, folder, tokenizer, trainable=False)
-    return (_restore_head(recipe, encoder, folder) if _is_mean_pooled(recipe) else encoder).eval()
-
-
 def restore_folds(recipe: TransformerRecipe, folders: Sequence[Path], tokenizer: Any) -> Iterator[Any]:
-    """The models that were saved in several folders, one after the other.
+    """The models that `save_pair_model` wrote to several folders, one after the other.
 
-    Behind adapters they are one base model in memory, which wears one fold's adapter at a time: be done with a model
-    before the next is asked for.
+    With adapters the base weights are resolved again by name, and loaded once: the model that is given wears one
+    fold's adapter at a time. Be done with it before the next is asked for.
     """
     encoder = None
-    for folder in folders:
+    for i, folder in enumerate(folders):
         if encoder is None or recipe.training.lora is None:
             encoder = _restore_encoder(recipe, folder, tokenizer, trainable=False)
         else:
-            encoder.load_adapter(folder / ADAPTER, adapter_name=str(folder))
-            encoder.set_adapter(str(folder))
+            encoder.load_adapter(folder / ADAPTER, adapter_name=f"model-{i}")
+            encoder.set_adapter(f"model-{i}")
         yield (_restore_head(recipe, encoder, folder) if _is_mean_pooled(recipe) else encoder).eval()
 
 
@@ -277,8 +274,7 @@ def _restore_encoder(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *,
 
         weights = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
         base = _pretrained(recipe, weights, tokenizer)
-        adapted = PeftModel.from_pretrained(base, folder / ADAPTER, is_trainable=trainable)
-        return with_fp32_training(adapted)
+        return PeftModel.from_pretrained(base, folder / ADAPTER, is_trainable=trainable)
     stored = resolve_weights(str(folder / MODEL), source="folder")
     return load_checked(_auto_class(recipe), stored, head_prefixes=(), **loading(recipe.training))
 
@@ -311,13 +307,4 @@ def _with_lora(model: Any, training: TrainingSection, *, task_type: str) -> Any:
         target_modules=modules,
         task_type=task_type,
     )
-    adapted = get_peft_model(model, config)
-    return with_fp32_training(adapted)
-
-
-def with_fp32_training(model: Any) -> Any:
-    """The model with all weights that are trained in fp32: small steps would be lost in bf16."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return model
+    return get_peft_model(model, config)
