@@ -84,6 +84,10 @@ class RunFolder:
         """Folder of one submission."""
         return self.root / "submissions" / name
 
+    def study(self, task: str, name: str) -> Path:
+        """Folder of one study of a base learner's recipe."""
+        return self.root / "studies" / task / name
+
     def settings(self) -> RunSettings:
         """The settings of the run.
 
