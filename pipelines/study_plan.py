@@ -76,8 +76,8 @@ class Tuning:
     rows
         About so many rows are fitted on, and about so many scored, per fold (whole queries).
     trials
-        Trials in all, those of an earlier call or of other workers included. Failed ones count too, if they came to an
-        end of their own; killed ones do not.
+        Trials in all, those of an earlier call or of other workers included, pruned and failed ones too. A trial whose
+        worker was killed does not count, nor does a draw that repeats an earlier one.
     study
         Name of the study, the base learner's if left out.
     """

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Studies here have tens of trials, not hundreds: so many are drawn at random before the sampler models them and the
 # pruner trusts its median (optuna's own numbers are 10 and 5).
 N_RANDOM = 5
+MOST_REPEATS = 10  # for every trial asked for; then the space has hardly anything new in it
 BASE, WORKER, REASON, REPEATS = "base", "worker", "reason", "repeats"  # what is noted on a trial
 
 
@@ -127,26 +128,29 @@ class StudyStore:
         worker: str,
         seed: int,
     ) -> "optuna.Trial | None":
-        """A trial for this worker, or None once `n_trials` are finished or under way.
+        """A trial for this worker, or None once `n_trials` are finished or under way, or the space is used up.
 
         The first trial of a study has the values `first`, and is noted as `BASE` (true if these are all). What is drawn
         for the others depends on the seed, the trial's number and the trials before it, not on the process: a study
-        that was stopped goes on as if it had not been, and of two workers each draws its own.
+        that was stopped goes on as if it had not been, and of two workers each draws its own. After a trial that
+        repeated an earlier one the next is drawn at random: in a small space the sampler would repeat itself for ever.
         """
         import optuna
 
         with self.locked():
             self._give_up_abandoned(study)
             trials = study.get_trials(deepcopy=False)
-            if sum(map(counts, trials)) >= n_trials:
+            n_repeats = sum(REPEATS in trial.user_attrs for trial in trials)
+            if sum(map(counts, trials)) >= n_trials or n_repeats >= MOST_REPEATS * n_trials:
                 return None
             waiting = [trial.number for trial in trials if trial.state.name == "WAITING"]
             if not waiting and not any(BASE in trial.user_attrs and counts(trial) for trial in trials):
                 study.enqueue_trial(dict(first), user_attrs={BASE: first.keys() == distributions.keys()})
             number = waiting[0] if waiting else len(trials)
             seed_of_trial = int(np.random.default_rng([seed, number]).integers(2**32))
+            n_random = len(trials) + 1 if trials and REPEATS in trials[-1].user_attrs else N_RANDOM
             study.sampler = optuna.samplers.TPESampler(
-                seed=seed_of_trial, multivariate=True, constant_liar=True, n_startup_trials=N_RANDOM
+                seed=seed_of_trial, multivariate=True, constant_liar=True, n_startup_trials=n_random
             )
             trial = study.ask(dict(distributions))
             trial.set_user_attr(WORKER, worker)
@@ -159,7 +163,7 @@ class StudyStore:
             return sum(map(counts, study.get_trials(deepcopy=False)))
 
     def _give_up_abandoned(self, study: "optuna.Study") -> None:
-        """Fail the trials whose worker is gone; having no reason of their own, they do not count."""
+        """Fail the trials whose worker is gone."""
         from optuna.trial import TrialState
 
         for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
@@ -184,8 +188,8 @@ class StudyStore:
 
 
 def counts(trial: "optuna.trial.FrozenTrial") -> bool:
-    """Whether the trial counts: it is under way, or came to an end of its own, be it a failure with a reason."""
-    return trial.state.name in ("RUNNING", "COMPLETE", "PRUNED") or REASON in trial.user_attrs
+    """Whether the trial counts: it is under way or came to an end, which a killed one and a repeated one did not."""
+    return trial.state.name in ("RUNNING", "COMPLETE", "PRUNED")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -26,9 +26,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: optuna's name of the state, its value if it is complete, why if it has no proper end."""
+    """How a trial ended: with a value, pruned (None), or unable to go on for a reason."""
 
-    state: str
     value: float | None = None
     reason: str = ""
 
@@ -51,52 +50,53 @@ def _do(plan: Plan, study: "optuna.Study", trial: "optuna.Trial") -> None:
     """Bring one trial to its end; what was drawn before is not fitted again."""
     from optuna.trial import TrialState
 
-    twin = _twin(study, trial)
-    outcome = _repeated(trial, twin) if twin else _outcome(plan, trial)
+    if (twin := _twin(study, trial)) is not None:
+        trial.set_user_attr(REPEATS, twin)
+        study.tell(trial, state=TrialState.FAIL)
+        log.debug("trial %d: the same as trial %d", trial.number, twin)
+        return
+    outcome = _outcome(plan, trial)
     if outcome.reason:
         trial.set_user_attr(REASON, outcome.reason)
-    told = study.tell(trial, outcome.value, state=TrialState[outcome.state])
-    seconds = told.duration.total_seconds() if told.duration else 0.0
+    # A failed trial the sampler does not look at, and draws its values again and again; a pruned one it avoids.
+    state = TrialState.PRUNED if outcome.value is None else TrialState.COMPLETE
+    told = study.tell(trial, outcome.value, state=state)
+    _tell(plan, told, outcome)
+
+
+def _tell(plan: Plan, trial: "optuna.trial.FrozenTrial", outcome: Outcome) -> None:
     values = ", ".join(
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.params.items()
     )
-    words = f"{plan.tuning.metric} {outcome.value:.4f}" if outcome.value is not None else outcome.state.lower()
-    why = f": {outcome.reason}" if outcome.reason else ""
-    log.info("trial %d: %s in %.1f s (%s)%s", trial.number, words, seconds, values, why)
+    result = "pruned" if outcome.value is None else f"{plan.tuning.metric} {outcome.value:.4f}"
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    log.info("trial %d: %s in %.1f s (%s)", trial.number, outcome.reason or result, seconds, values)
 
 
-def _twin(study: "optuna.Study", trial: "optuna.Trial") -> "optuna.trial.FrozenTrial | None":
-    """An earlier trial with the same values that came to an end of its own."""
-    for earlier in study.get_trials(deepcopy=False):
-        ended = earlier.state.name in ("COMPLETE", "PRUNED") or REASON in earlier.user_attrs
-        if earlier.number != trial.number and ended and earlier.params == trial.params:
-            return earlier
-    return None
+def _twin(study: "optuna.Study", trial: "optuna.Trial") -> int | None:
+    """Number of an earlier trial with the same values that came to an end; the recipe as it stands has none."""
+    from optuna.trial import TrialState
 
-
-def _repeated(trial: "optuna.Trial", twin: "optuna.trial.FrozenTrial") -> Outcome:
-    trial.set_user_attr(REPEATS, twin.number)
-    for step, value in twin.intermediate_values.items():
-        trial.report(value, step)
-    return Outcome(
-        twin.state.name, twin.value if twin.state.name == "COMPLETE" else None, twin.user_attrs.get(REASON, "")
-    )
+    if BASE in trial.user_attrs:
+        return None
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return next((earlier.number for earlier in ended if earlier.params == trial.params), None)
 
 
 def _outcome(plan: Plan, trial: "optuna.Trial") -> Outcome:
-    """Fit and score the trial. Values that do not go together are pruned, so that the sampler avoids them."""
+    """Fit and score the trial; values that do not go together and memory that runs out are reasons, not crashes."""
     from optuna import TrialPruned
 
     is_base = trial.user_attrs.get(BASE, False)
     scratch = plan.tuning.store.scratch(trial.number)
     try:
-        return Outcome("COMPLETE", _value(plan, trial, scratch, may_prune=not is_base))
+        return Outcome(_value(plan, trial, scratch, may_prune=not is_base))
     except TrialPruned:
-        return Outcome("PRUNED")
+        return Outcome()
     except CompetitionError as error:
         if is_base:
             raise  # what the recipe itself cannot do, no trial of it will
-        return Outcome("PRUNED", reason="; ".join([error.summary, *map(str, error.faults)]))
+        return Outcome(reason="; ".join([error.summary, *map(str, error.faults)]))
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -104,7 +104,7 @@ def _outcome(plan: Plan, trial: "optuna.Trial") -> Outcome:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     _free_memory()  # here the exception, which holds on to the network, is gone
-    return Outcome("FAIL", reason=reason)
+    return Outcome(reason=reason)
 
 
 def _value(plan: Plan, trial: "optuna.Trial", scratch: Path, *, may_prune: bool) -> float:

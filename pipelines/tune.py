@@ -29,7 +29,7 @@ from pipelines.output import narrate
 from pipelines.progress import available_threads
 from pipelines.recipe_file import write_recipe
 from pipelines.study_plan import Plan, Tuning, plan_study
-from pipelines.study_store import BASE, REASON, REPEATS
+from pipelines.study_store import BASE, REASON, REPEATS, counts
 from pipelines.study_trials import work
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
+STATE_OF = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "stopped", "RUNNING": "running"}
+STATES = ("complete", "pruned", "failed", "stopped", "running")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def tune(tuning: Tuning, *, workers: int = 1, out: Path | None = None) -> Tuned:
         work(plan)
     else:
         _work_together(plan, workers)
+    if (n_trials := tuning.store.n_counted(plan.open())) < tuning.trials:
+        log.info("study %s: no more than %d different trials were found in this space", tuning.name, n_trials)
     return _finish(plan, out)
 
 
@@ -105,7 +108,7 @@ def _finish(plan: Plan, out: Path | None) -> Tuned:
         folds = ",".join(str(part.fold) for part in plan.parts)
         words = (
             f"{plan.recipe.description} (tuned: study {plan.tuning.name}, {plan.task.name}, trial {best.number} of "
-            f"{len(trials)}, {plan.tuning.metric} on fold {folds})"
+            f"{sum(map(counts, trials))}, {plan.tuning.metric} on fold {folds})"
         )
         described = recipe.model_copy(update={"description": words.strip()})
         path = write_recipe(store.root / f"{learner_name(plan.tuning.model)}-tuned.toml", described)
@@ -117,24 +120,29 @@ def _finish(plan: Plan, out: Path | None) -> Tuned:
 
 
 def trial_table(trials: "list[optuna.trial.FrozenTrial]", *, sign: int, n_folds: int) -> pd.DataFrame:
-    """One line per trial, the best first, those without a proper end last; `sign` is -1 where less is better."""
-    begun = [trial for trial in trials if trial.state.name in STATES]
-    worst = float("inf")
-    begun.sort(
-        key=lambda t: (STATES.index(t.state.name), worst if t.value is None else -sign * t.value, t.number),
-    )
+    """One line per trial, the best first, those without a proper end last; `sign` is -1 where less is better.
+
+    A trial is complete, pruned, failed (the note says why), stopped (its worker was) or running. Draws that repeated
+    an earlier trial are left out.
+    """
     lines = [
         {
             "trial": trial.number,
             "value": trial.value,
-            "state": trial.state.name.lower(),
+            "state": _state(trial),
             "seconds": round(trial.duration.total_seconds(), 2) if trial.duration else None,
             **trial.params,
             "note": _note(trial, n_folds),
         }
-        for trial in begun
+        for trial in trials
+        if trial.state.name != "WAITING" and REPEATS not in trial.user_attrs
     ]
+    lines.sort(key=lambda line: (STATES.index(line["state"]), -sign * (line["value"] or 0.0), line["trial"]))
     return pd.DataFrame(lines)
+
+
+def _state(trial: "optuna.trial.FrozenTrial") -> str:
+    return "failed" if REASON in trial.user_attrs else STATE_OF[trial.state.name]
 
 
 def _note(trial: "optuna.trial.FrozenTrial", n_folds: int) -> str:
@@ -142,8 +150,7 @@ def _note(trial: "optuna.trial.FrozenTrial", n_folds: int) -> str:
     notes = [
         "the recipe as it stands" if trial.user_attrs.get(BASE) else "",
         f"after {n_scored} of {n_folds} folds" if 0 < n_scored < n_folds else "",
-        f"same as trial {trial.user_attrs[REPEATS]}" if REPEATS in trial.user_attrs else "",
-        trial.user_attrs.get(REASON, "stopped before its end" if trial.state.name == "FAIL" else ""),
+        trial.user_attrs.get(REASON, ""),
     ]
     return "; ".join(note for note in notes if note)
 
