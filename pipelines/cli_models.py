@@ -1,4 +1,4 @@
-"""Commands that make and use single base learners: pretrain, train, predict."""
+"""Commands that make and use single base learners: tune, pretrain, train, predict."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 import click
 
 from pipelines.cli_options import format_option, run_folder, run_option, set_option
+from pipelines.cli_tune import tune
 
 
 def model_commands() -> list[click.Command]:
     """The commands of this file, in the order of the work."""
-    return [pretrain, train, predict]
+    return [tune, pretrain, train, predict]
 
 
 @click.command()

@@ -88,6 +88,10 @@ class RunFolder:
         """Folder of the pretrained weights of one name, for fold training of a task."""
         return self.root / "pretrained" / task / name
 
+    def study(self, task: str, name: str) -> Path:
+        """Folder of one study of a base learner's recipe."""
+        return self.root / "studies" / task / name
+
     def settings(self) -> RunSettings:
         """The settings of the run.
 
