@@ -109,9 +109,7 @@ def test_logits_and_gradients_equal_those_of_padded_rows(name: str, folders: dic
     assert len(read) >= len(EDGES) - 1
     assert len({round(float(value), 6) for value in expected[:, 0]}) > 5
     torch.testing.assert_close(found[read], expected[read], atol=1e-5, rtol=1e-5)
-    padded, packed = (
-        Network(network.model, network.reader, network.inputs.take(read)) for network in (padded, packed)
-    )
+    padded, packed = (Network(network.model, network.reader, network.inputs.take(read)) for network in (padded, packed))
     gradients, others = padded.gradients(), packed.gradients()
     assert gradients.keys() == others.keys()
     assert max(float(gradient.abs().max()) for gradient in gradients.values()) > 1e-3
@@ -212,7 +210,7 @@ def test_networks_with_attention_of_their_own_are_refused(recipe: str, kind: str
 
 def test_rows_longer_than_the_sliding_window_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     settings = ["training.attention=varlen", "max_length=65"]
-    with pytest.raises(CompetitionError, match="65 tokens .* layers see 64"):
+    with pytest.raises(CompetitionError, match=r"65 tokens .* layers see 64"):
         unfitted("gemma-3-12b", folders["gemma"], tmp_path, *settings).fit(ROWS, QI)
 
 
@@ -228,3 +226,25 @@ def test_capped_logits_are_refused_in_a_known_family() -> None:
 def test_a_step_on_each_rows_embeddings_is_refused() -> None:
     with pytest.raises(CompetitionError, match="fgm moves every row by itself"):
         load_recipe("e5-ce", ["training.attention=varlen", "training.fgm=1.0"])
+
+
+# GPUs
+
+
+def test_the_kernel_of_gpus_takes_what_it_is_given() -> None:
+    """Grouped heads of 256, causal, forward and backward: the shapes alone, as the kernel itself needs a GPU."""
+    from torch._subclasses import FakeTensorMode
+
+    from pipelines.backbones.packing import _flash
+
+    with FakeTensorMode():
+        query, key, value = (
+            torch.empty(100, heads, 256, device="meta", dtype=torch.bfloat16, requires_grad=True)
+            for heads in (16, 8, 8)
+        )
+        starts = torch.empty(5, dtype=torch.int32, device="meta")
+        found = _flash(query, key, value, starts, longest=40, causal=True, scale=0.0625)
+        found.float().sum().backward()
+    assert found.shape == query.shape
+    assert key.grad is not None
+    assert key.grad.shape == key.shape

@@ -156,8 +156,9 @@ def refuse_unpackable(config: Any, *, name: str, max_length: int) -> None:
             f'training.attention = "{VARLEN}" cannot read rows with {name}: {reason}',
             advice='set training.attention to "auto", "eager" or "sdpa"',
         )
-    window = getattr(config, "sliding_window", None)
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()) and window < max_length:
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    window = config.sliding_window if slides else max_length
+    if window < max_length:
         raise CompetitionError(
             f'training.attention = "{VARLEN}" cannot read rows of {max_length} tokens with {name}: layers see {window}',
             advice=f"set max_length to {window} or less, or training.attention to another",
@@ -192,12 +193,13 @@ def varlen_attention(
 
     assert places is not None, "varlen attention reads packed batches, see laid_out"
     assert attention_mask is None, "packed rows have no mask"
-    states = [x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value)]  # norms may leave q and k in fp32
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    query, key = query.to(value.dtype), key.to(value.dtype)  # norms may leave them in fp32
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
     if query.is_cuda and value.dtype in (torch.bfloat16, torch.float16):
-        found = _flash(*states, row_starts, longest=places.shape[1], causal=module.is_causal, scale=scale)
+        found = _flash(query, key, value, row_starts, longest=places.shape[1], causal=module.is_causal, scale=scale)
     else:
-        found = _over_padded_rows(*states, row_starts, places=places, causal=module.is_causal, scale=scale)
+        found = _over_padded_rows(query, key, value, row_starts, places=places, causal=module.is_causal, scale=scale)
     return found[None], None
 
 
@@ -211,9 +213,7 @@ def _flash(query: Any, key: Any, value: Any, starts: Any, *, longest: int, causa
     )
 
 
-def _over_padded_rows(
-    query: Any, key: Any, value: Any, starts: Any, *, places: Any, causal: bool, scale: float
-) -> Any:
+def _over_padded_rows(query: Any, key: Any, value: Any, starts: Any, *, places: Any, causal: bool, scale: float) -> Any:
     from torch.nn.functional import scaled_dot_product_attention
 
     real = real_places(starts, places)

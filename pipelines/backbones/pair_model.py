@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from competition.errors import CompetitionError
-from pipelines.backbones.packing import ROW_STARTS, VARLEN, real_places, refuse_unpackable, register_varlen, with_packed_head
+from pipelines.backbones.packing import (
+    ROW_STARTS,
+    VARLEN,
+    real_places,
+    refuse_unpackable,
+    register_varlen,
+    with_packed_head,
+)
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
 from pipelines.sections import TrainingSection
 from pipelines.weights import Weights, load_checked, resolve_weights
