@@ -148,6 +148,7 @@ class TrainingSection(Section):
         Cuts a batch before its padded tokens exceed this: long rows train in smaller batches, memory stays bounded.
     attention
         Which attention computes: ``auto`` is ``eager`` on CPUs (faster at these lengths) and ``sdpa`` on GPUs.
+        ``varlen`` reads rows without padding, see `pipelines.backbones.packing`; it has no dropout inside attention.
     trim_vocabulary
         Trains only the embeddings of tokens that occur (the others keep their values): less memory, fewer seconds.
         It has no effect behind adapters, where embeddings are frozen.
@@ -185,7 +186,7 @@ class TrainingSection(Section):
     max_parameters: float = Field(COMPETITION_LIMIT, gt=0)
     quantize: Literal["nf4"] | None = None
     tokens_per_batch: int | None = Field(None, ge=16)
-    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    attention: Literal["auto", "eager", "sdpa", "varlen"] = "auto"
     trim_vocabulary: bool = True
     evaluate: int = Field(0, ge=0, le=10)
     evaluate_rows: int = Field(2000, ge=10)
@@ -200,6 +201,12 @@ class TrainingSection(Section):
     def _adapters_on_quantised_weights(self) -> "TrainingSection":
         if self.quantize and self.lora is None:
             raise ValueError("quantize needs training.lora: weights in 4 bits cannot be trained themselves")
+        return self
+
+    @model_validator(mode="after")
+    def _a_sequence_per_row(self) -> "TrainingSection":
+        if self.fgm and self.attention == "varlen":
+            raise ValueError('fgm moves every row by itself; attention = "varlen" puts all rows in one sequence')
         return self
 
 

@@ -120,12 +120,12 @@ class Joined:
     Attributes
     ----------
     rows
-        The tokens of all tasks' rows.
+        The inputs of all tasks' rows.
     heads
         The head of every row, int64 ``(n_rows,)``.
     """
 
-    rows: TokenRows
+    rows: Inputs
     heads: np.ndarray
 
     @classmethod

@@ -200,15 +200,24 @@ def test_masked_language_modelling_learns_and_fold_training_begins_with_its_enco
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("e5-ce", "heads"), ("e5-ce", "tag"), ("xlm-roberta-base", "tag"), ("gemma-3-270m-yesno", "tag")]
+    ("kind", "mode"),
+    [
+        ("e5-ce", "heads"),
+        ("e5-ce-varlen", "heads"),
+        ("e5-ce", "tag"),
+        ("xlm-roberta-base", "tag"),
+        ("gemma-3-270m-yesno", "tag"),
+    ],
 )
 def test_joint_training_takes_the_other_tasks_rows_without_shared_queries(
     kind: str, mode: str, request: pytest.FixtureRequest, data: Path, tmp_path: Path
 ) -> None:
-    model = request.getfixturevalue({"e5-ce": "bert", "xlm-roberta-base": "xlmr"}.get(kind, "gemma"))
+    model = request.getfixturevalue({"xlm-roberta-base": "xlmr", "gemma-3-270m-yesno": "gemma"}.get(kind, "bert"))
     run = make_run(data, model, tmp_path / "run")
-    template = ["text.template={query} {target} {kind}?"] if "yesno" in kind else []
-    settings = [f"weights.name={model}", f"joint={mode}", "training.precision=fp32", *SHORT, *template]
+    extra = ["text.template={query} {target} {kind}?"] if "yesno" in kind else []
+    if kind.endswith("-varlen"):
+        kind, extra = kind.removesuffix("-varlen"), ["training.attention=varlen"]
+    settings = [f"weights.name={model}", f"joint={mode}", "training.precision=fp32", *SHORT, *extra]
     run.add_recipes([kind], [f"{kind}:{setting}" for setting in settings])
     key = PartKey("QC", kind, 1)
     part = train(run, key)

@@ -7,6 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from competition.errors import CompetitionError, Fault
+from pipelines.backbones.packing import (
+    ROW_STARTS,
+    VARLEN,
+    real_places,
+    refuse_unpackable,
+    register_varlen,
+    with_packed_head,
+)
 from pipelines.backbones.protocol import DETAILS
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
 from pipelines.sections import TrainingSection
@@ -43,10 +51,10 @@ def load_pair_model(recipe: TransformerRecipe, weights: Weights, tokenizer: Any,
         )
     model = _pretrained(recipe, weights, tokenizer)
     if isinstance(recipe, CausalLoraRecipe):
-        return _with_lora(model, recipe.training, task_type="CAUSAL_LM")
+        return with_lora(model, recipe.training, task_type="CAUSAL_LM")
     if recipe.pooling == "model":
-        return _with_lora(model, recipe.training, task_type="SEQ_CLS")
-    encoder = _with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION")
+        return with_lora(model, recipe.training, task_type="SEQ_CLS")
+    encoder = with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION")
     return mean_pooled(encoder, recipe.training.multi_sample_dropout, n_heads=n_heads)
 
 
@@ -54,6 +62,8 @@ def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> 
     """The network that adapters are put on: the encoder alone, or with the head of its own class."""
     auto_class = _auto_class(recipe)
     refuse_larger(auto_class, weights, recipe.training.max_parameters)
+    if recipe.training.attention == VARLEN:
+        refuse_unpackable(read_config(weights), name=weights.name, max_length=recipe.max_length)
     settings = loading(recipe.training)
     if isinstance(recipe, CausalLoraRecipe):
         return text_part(load_checked(auto_class, weights, head_prefixes=(), **settings))
@@ -64,7 +74,12 @@ def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> 
     for name in HEADS:
         if hasattr(model, name):
             getattr(model, name).float()  # trained, so small steps must not be lost in bf16; adapters are fp32 anyway
-    return model
+    return _with_own_head(recipe, model)
+
+
+def _with_own_head(recipe: TransformerRecipe, model: Any) -> Any:
+    packed = recipe.training.attention == VARLEN and isinstance(recipe, CrossEncoderRecipe)
+    return with_packed_head(model) if packed and not _is_mean_pooled(recipe) else model
 
 
 def _auto_class(recipe: TransformerRecipe) -> Any:
@@ -73,6 +88,13 @@ def _auto_class(recipe: TransformerRecipe) -> Any:
     if isinstance(recipe, CausalLoraRecipe):
         return AutoModelForCausalLM
     return AutoModelForSequenceClassification if recipe.pooling == "model" else AutoModel
+
+
+def read_config(weights: Weights) -> Any:
+    """The configuration of the network with these weights."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(weights.folder)
 
 
 def refuse_larger(auto_class: Any, weights: Weights, limit: float) -> None:
@@ -84,9 +106,8 @@ def refuse_larger(auto_class: Any, weights: Weights, limit: float) -> None:
         There are more than `limit`.
     """
     import torch
-    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(weights.folder).get_text_config()
+    config = read_config(weights).get_text_config()
     with torch.device("meta"):
         n_parameters = sum(p.numel() for p in auto_class.from_config(config).parameters())
     if n_parameters > limit:
@@ -106,6 +127,8 @@ def loading(training: TrainingSection) -> dict[str, Any]:
     attention = training.attention
     if attention == "auto":
         attention = "sdpa" if torch.cuda.is_available() else "eager"
+    if attention == VARLEN:
+        register_varlen()
     half = training.lora is not None and training.precision == "bf16"
     dtype = torch.bfloat16 if half else torch.float32
     return {"attn_implementation": attention, "dtype": dtype, **quantisation(training)}
@@ -179,9 +202,15 @@ def mean_pooled(encoder: Any, n_masks: int = 1, *, n_heads: int = 1) -> Any:
             self.dropout = nn.Dropout(HEAD_DROPOUT)
             self.head = nn.Linear(encoder.config.get_text_config().hidden_size, n_heads * N_LABELS)
 
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> dict[str, Any]:
-            types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+        def forward(
+            self, input_ids: Any, attention_mask: Any = None, *, places: Any = None, **inputs: Any
+        ) -> dict[str, Any]:
+            if places is None:
+                hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
+            else:
+                states = self.encoder(input_ids=input_ids, places=places, use_cache=False, **inputs)
+                hidden = states.last_hidden_state[0][places]
+                attention_mask = real_places(inputs[ROW_STARTS], places)
             mask = attention_mask.unsqueeze(-1).float()
             pooled = (hidden.float() * mask).sum(1) / mask.sum(1)
             if self.training and n_masks > 1:
@@ -276,7 +305,8 @@ def _restore_encoder(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *,
         base = _pretrained(recipe, weights, tokenizer)
         return PeftModel.from_pretrained(base, folder / ADAPTER, is_trainable=trainable)
     stored = resolve_weights(str(folder / MODEL), source="folder")
-    return load_checked(_auto_class(recipe), stored, head_prefixes=(), **loading(recipe.training))
+    encoder = load_checked(_auto_class(recipe), stored, head_prefixes=(), **loading(recipe.training))
+    return _with_own_head(recipe, encoder)
 
 
 def _restore_head(recipe: TransformerRecipe, encoder: Any, folder: Path) -> Any:
@@ -293,7 +323,8 @@ def _is_mean_pooled(recipe: TransformerRecipe) -> bool:
     return isinstance(recipe, CrossEncoderRecipe) and recipe.pooling == "mean"
 
 
-def _with_lora(model: Any, training: TrainingSection, *, task_type: str) -> Any:
+def with_lora(model: Any, training: TrainingSection, *, task_type: str) -> Any:
+    """The model behind new adapters as the recipe wants them; as it is where it wants none."""
     lora = training.lora
     if lora is None:
         return model

@@ -12,6 +12,7 @@ import pandas as pd
 from competition.errors import CompetitionError, Fault
 from competition.tasks import Task, get_task
 from pipelines.backbones.evaluation import Labelled
+from pipelines.backbones.packing import PLACES
 from pipelines.backbones.pair_model import N_LABELS, load_tokenizer
 from pipelines.backbones.protocol import Corpus
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
@@ -22,7 +23,7 @@ from pipelines.tokens import HEAD, Inputs, Joined, TokenRows
 
 
 class Reader(Protocol):
-    """From rows to model input, and from a padded batch to the logits of label 0 and label 1."""
+    """From rows to model input, and from a batch to the logits of label 0 and label 1."""
 
     @property
     def recipe(self) -> TransformerRecipe:
@@ -92,6 +93,9 @@ class AnswerReader:
 
     def logits(self, model: Any, batch: dict[str, Any]) -> Any:
         """Logits of the two answers after the last token, see `Reader`."""
+        if PLACES in batch:
+            last = batch[PLACES][:, -1]
+            return model(**batch, logits_to_keep=last, use_cache=False)["logits"][0, :, list(self.labels)]
         places = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)  # padding on the left must not move tokens
         logits = model(**batch, position_ids=places, logits_to_keep=1)["logits"]  # of one token, not of the vocabulary
         return logits[:, -1, list(self.labels)]

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.backbones.packing import laid_out
 from pipelines.tokens import Inputs, batches_by_length
 
 TOKENS_PER_BATCH = 4096
 
-Logits = Callable[[Any, Any], Any]  # model, padded batch -> (n_rows, 2), or (n_masks, n_rows, 2) while it trains
+Logits = Callable[[Any, Any], Any]  # model, batch -> (n_rows, 2), or (n_masks, n_rows, 2) while it trains
 
 
 def score_inputs(
@@ -26,6 +27,7 @@ def score_inputs(
     """
     import torch
 
+    inputs = laid_out(inputs, model)
     scores = np.empty(len(inputs), dtype=np.float32)
     device = next(model.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipelines.backbones.adversarial import EmbeddingAttack, WeightAttack
 from pipelines.backbones.evaluation import BestWeights, Labelled
+from pipelines.backbones.packing import laid_out
 from pipelines.backbones.protocol import Workspace
 from pipelines.backbones.scoring import Logits, to_tensors
 from pipelines.backbones.vocabulary import trimmed_vocabulary
@@ -80,6 +81,7 @@ def make_trainer(
     """A transformers Trainer for `model`, not yet started."""
     from transformers import PrinterCallback
 
+    rows = replace(rows, inputs=laid_out(rows.inputs, model))
     trainer = _trainer_class()(
         training,
         logits,
@@ -268,7 +270,7 @@ def _trainer_class() -> Any:
 
 
 def _loader(rows: Labelled, batches: TrainingBatches) -> Any:
-    """The Trainer's data loader: padded batches straight from the flat arrays, sharded by `batches` alone."""
+    """The Trainer's data loader: batches straight from the flat arrays, sharded by `batches` alone."""
     import torch
     from torch.utils.data import DataLoader
 
