@@ -40,7 +40,7 @@ import pandas as pd
 import pipelines.tokens
 from pipelines.backbones.evaluation import Labelled
 from pipelines.backbones.packing import VARLEN, laid_out, register_varlen, with_packed_head
-from pipelines.backbones.pair_model import N_LABELS, with_lora, loading
+from pipelines.backbones.pair_model import N_LABELS, loading, with_fp32_head, with_lora
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.backbones.scoring import Logits, score_inputs
 from pipelines.backbones.shared_base import add_adapters, in_equal_shares, trained_together
@@ -119,7 +119,7 @@ class Network:
             classifier = AutoModelForSequenceClassification.from_config(
                 shape(name, tiny=tiny), dtype=loading(training)["dtype"], attn_implementation="sdpa"
             )
-        model = with_lora(with_packed_head(classifier), training, task_type="SEQ_CLS").to(device())
+        model = with_lora(with_packed_head(with_fp32_head(classifier)), training, task_type="SEQ_CLS").to(device())
         linear = [m for path, m in model.named_modules() if isinstance(m, torch.nn.Linear) and "lora_" not in path]
         adapters = [p.numel() for path, p in model.named_parameters() if "lora_" in path]
         return cls(name, model, classifier, training, sum(m.weight.numel() for m in linear), sum(adapters))

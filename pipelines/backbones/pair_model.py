@@ -71,10 +71,15 @@ def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> 
         return text_part(load_checked(auto_class, weights, **settings))
     model = text_part(load_checked(auto_class, weights, num_labels=N_LABELS, **settings))
     model.config.pad_token_id = tokenizer.pad_token_id
+    return _with_own_head(recipe, with_fp32_head(model))
+
+
+def with_fp32_head(model: Any) -> Any:
+    """The classifier with its head in fp32: it is trained, and small steps would be lost in bf16."""
     for name in HEADS:
         if hasattr(model, name):
-            getattr(model, name).float()  # trained, so small steps must not be lost in bf16; adapters are fp32 anyway
-    return _with_own_head(recipe, model)
+            getattr(model, name).float()
+    return model
 
 
 def _with_own_head(recipe: TransformerRecipe, model: Any) -> Any:
