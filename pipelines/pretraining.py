@@ -204,9 +204,9 @@ def tell_dropped(task: str, dropped: Dropped, n_rows: int) -> None:
 
 
 def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, made_of: Mapping[str, Any]) -> Path:
-    from pipelines.backbones import build
     from pipelines.backbones.masked_lm import pretrain_masked
     from pipelines.backbones.protocol import Corpus, Workspace
+    from pipelines.launch import fit_and_score
     from pipelines.train import without_labels
 
     started = time.perf_counter()
@@ -237,7 +237,7 @@ def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, m
         assert isinstance(recipe, CrossEncoderRecipe), "other kinds were refused"
         pretrain_masked(recipe, space, get_task(asked.on), partial / WEIGHTS)
     else:
-        build(recipe, space).fit(kept, get_task(asked.on)).save(partial / WEIGHTS)
+        fit_and_score(recipe, get_task(asked.on), space, train=kept, unseen={}).save(partial / WEIGHTS)
     trail.to_parquet(partial / TRAIL, index=False)
     counts = {"n_rows": len(kept), "dropped": asdict(dropped), "seconds": round(time.perf_counter() - started, 1)}
     write_text(partial / MANIFEST, json.dumps({**made_of, **counts}, indent=1, ensure_ascii=False))

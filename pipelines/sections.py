@@ -157,12 +157,19 @@ class TrainingSection(Section):
         no query with it; the weights of the best evaluation score in the end.
     evaluate_rows
         About how many rows that takes.
+    gpus
+        Processes that train and score one fold together, one per GPU (see `pipelines.launch`). `batch_size` stays the
+        rows of one step over all of them, `tokens_per_batch` is the budget of each.
+    sharding
+        ``ddp`` keeps the whole network on every GPU, ``fsdp`` (FSDP2) shares weights, gradients and optimiser out
+        among them: for networks that do not fit.
     """
 
     later: ClassVar[frozenset[str]] = frozenset(
         {
             "schedule", "label_smoothing", "multi_sample_dropout", "r_drop", "fgm", "awp", "ema", "max_parameters",
             "quantize", "tokens_per_batch", "attention", "trim_vocabulary", "evaluate", "evaluate_rows",
+            "gpus", "sharding",
         }
     )  # fmt: skip
 
@@ -190,6 +197,8 @@ class TrainingSection(Section):
     trim_vocabulary: bool = True
     evaluate: int = Field(0, ge=0, le=10)
     evaluate_rows: int = Field(2000, ge=10)
+    gpus: int = Field(1, ge=1)
+    sharding: Literal["ddp", "fsdp"] = "ddp"
 
     @model_validator(mode="after")
     def _one_choice_of_weights(self) -> "TrainingSection":
@@ -207,6 +216,22 @@ class TrainingSection(Section):
     def _a_sequence_per_row(self) -> "TrainingSection":
         if self.fgm and self.attention == "varlen":
             raise ValueError('fgm moves every row by itself; attention = "varlen" puts all rows in one sequence')
+        return self
+
+    @model_validator(mode="after")
+    def _equal_shares(self) -> "TrainingSection":
+        if self.batch_size % self.gpus:
+            raise ValueError(f"batch_size {self.batch_size} cannot be shared equally among gpus = {self.gpus}")
+        return self
+
+    @model_validator(mode="after")
+    def _switches_of_sharded_networks(self) -> "TrainingSection":
+        if self.sharding == "ddp":
+            return self
+        if self.gpus == 1:
+            raise ValueError('sharding = "fsdp" needs gpus of 2 or more: there is nothing to share out')
+        if used := [name for name in ("ema", "awp", "evaluate", "quantize") if getattr(self, name)]:
+            raise ValueError(f'{", ".join(used)} cannot be with sharding = "fsdp": no process has the whole weights')
         return self
 
 

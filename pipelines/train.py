@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -98,7 +97,7 @@ def train(run: RunFolder, key: PartKey) -> Path:
     MismatchError
         The part is there but was made from other rows, folds or another recipe; the differences are named.
     """
-    from pipelines.backbones import applies, build
+    from pipelines.backbones import applies
 
     task, recipe = get_task(key.task), run.recipe(key.learner)
     origin = run.origin(key.task, origin_values(run, recipe, key))
@@ -113,14 +112,13 @@ def train(run: RunFolder, key: PartKey) -> Path:
     with _alone(run, key):
         if run.parts.is_finished(key):
             return run.parts.folder(key)
-        return _make(run, key, task, build, recipe, rows=rows, fold=fold, origin=origin)
+        return _make(run, key, task, recipe, rows=rows, fold=fold, origin=origin)
 
 
 def _make(
     run: RunFolder,
     key: PartKey,
     task: Task,
-    build: Any,
     recipe: Any,
     *,
     rows: dict[str, pd.DataFrame],
@@ -128,6 +126,7 @@ def _make(
     origin: Origin,
 ) -> Path:
     from pipelines.backbones.protocol import Workspace
+    from pipelines.launch import fit_and_score
 
     scratch = run.parts.workdir(key) / SCRATCH
     scratch.mkdir(parents=True, exist_ok=True)
@@ -140,13 +139,15 @@ def _make(
     )
     held_out = rows["train"][(fold == key.fold).to_numpy()]
     space, prior = _with_prior(space, run, recipe, key=key, held_out=held_out)
-    started = time.perf_counter()
-    backbone = build(recipe, space).fit(rows["train"][(fold != key.fold).to_numpy()], task)
-    fitted = time.perf_counter()
     unseen = {"oof": held_out, **{name: frame for name, frame in rows.items() if name != "train"}}
-    scores = {name: _scored(backbone.predict(without_labels(frame), task), frame) for name, frame in unseen.items()}
-    done = time.perf_counter()
-    details = {**backbone.details(), **prior}
+    fitted = fit_and_score(
+        recipe,
+        task,
+        space,
+        train=rows["train"][(fold != key.fold).to_numpy()],
+        unseen={name: without_labels(frame) for name, frame in unseen.items()},
+    )
+    scores = {name: _scored(fitted.scores[name], frame) for name, frame in unseen.items()}
     manifest = PartManifest(
         task=key.task,
         learner=key.learner,
@@ -154,13 +155,13 @@ def _make(
         origin=origin,
         n_oof=len(held_out),
         n_scored=sum(len(frame) for frame in scores.values()),
-        fit_seconds=round(fitted - started, 3),
-        predict_seconds=round(done - fitted, 3),
-        device=str(details.get("device", "cpu")),
+        fit_seconds=round(fitted.fit_seconds, 3),
+        predict_seconds=round(fitted.predict_seconds, 3),
+        device=str(fitted.details.get("device", "cpu")),
         versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
-        details=details,
+        details={**fitted.details, **prior},
     )
-    folder = run.parts.write(manifest, scores, save_weights=backbone.save)
+    folder = run.parts.write(manifest, scores, save_weights=fitted.save)
     log.info("part %s: fitted in %.1f s, scored %s rows in %.1f s",
              key, manifest.fit_seconds, f"{manifest.n_scored:,}", manifest.predict_seconds)  # fmt: skip
     return folder

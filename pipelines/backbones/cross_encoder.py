@@ -85,11 +85,14 @@ class CrossEncoder:
         return np.asarray(scores[codes])
 
     def save(self, folder: Path) -> None:
-        """Write model (adapter and head only, with LoRA), tokenizer and recipe."""
+        """Write model (adapter and head only, with LoRA), tokenizer and recipe; of several processes the first does."""
         from pipelines.backbones.pair_model import save_pair_model
+        from pipelines.backbones.sharding import is_first_process
 
         folder.mkdir(parents=True, exist_ok=True)
         save_pair_model(self.recipe, self.model, folder)
+        if not is_first_process():
+            return
         self.tokenizer.save_pretrained(folder / "tokenizer")
         text = json.dumps({"recipe": self.recipe.model_dump(mode="json")}, indent=1)
         (folder / DETAILS).write_text(text, encoding="utf-8")

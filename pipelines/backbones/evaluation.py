@@ -64,13 +64,14 @@ class BestWeights:
         self, model: Any, judged: Labelled, *, training: TrainingSection, logits: Logits, folder: Path
     ) -> None:
         self.model, self.judged, self.training, self.logits, self.folder = model, judged, training, logits, folder
-        self.record = folder / RECORD
+        self.record, self.seen = folder / RECORD, 0
         self.found: list[dict[str, float]] = json.loads(self.record.read_text()) if self.record.is_file() else []
 
     def see(self, step: int, *, steps_per_epoch: float, first: bool) -> None:
         """Evaluate if it is due after optimiser step `step`; of several processes only the first one writes."""
-        if not evaluation_due(self.training.evaluate, steps_per_epoch, step):
-            return
+        if step == self.seen or not evaluation_due(self.training.evaluate, steps_per_epoch, step):
+            return  # the Trainer asks a second time at the end of an epoch
+        self.seen = step
         self.found = [one for one in self.found if one["step"] < step]  # a resumed training does some steps again
         self.found.append(self._evaluate(step))
         if first and self.found[-1] is self._best():

@@ -72,7 +72,7 @@ def _train(model: Any, tokenizer: Any, inputs: Inputs, recipe: CrossEncoderRecip
             )
             return DataLoader(range(len(inputs)), batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
 
-    trainer = GapTrainer(model=model, args=training_arguments(training, space), train_dataset=range(len(inputs)))
+    trainer = GapTrainer(model=model, args=training_arguments(training, space, model), train_dataset=range(len(inputs)))
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)

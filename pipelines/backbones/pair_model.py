@@ -16,6 +16,7 @@ from pipelines.backbones.packing import (
     with_packed_head,
 )
 from pipelines.backbones.protocol import DETAILS
+from pipelines.backbones.sharding import below, is_first_process, whole_weights
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
 from pipelines.sections import TrainingSection
 from pipelines.weights import Weights, load_checked, resolve_weights
@@ -232,14 +233,22 @@ def mean_pooled(encoder: Any, n_masks: int = 1, *, n_heads: int = 1) -> Any:
 
 
 def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None:
-    """Write the model as safetensors: adapter (if any) and head, or all of it."""
+    """Write the model as safetensors: adapter (if any) and head, or all of it.
+
+    Of several processes the first one writes; where the network is shared out among them, all must call this.
+    """
     from safetensors.torch import save_file
 
+    weights = whole_weights(model)
+    if not is_first_process():
+        return
     pooled = _is_mean_pooled(recipe)
     encoder = model.encoder if pooled else model
-    encoder.save_pretrained(folder / (MODEL if recipe.training.lora is None else ADAPTER))
+    kind = MODEL if recipe.training.lora is None else ADAPTER
+    encoder.save_pretrained(folder / kind, state_dict=below(weights, "encoder." if pooled else ""))
     if pooled:
-        save_file({name: tensor.contiguous() for name, tensor in model.head.state_dict().items()}, folder / HEAD)
+        head = below(weights, "head.") or model.head.state_dict()
+        save_file({name: tensor.contiguous() for name, tensor in head.items()}, folder / HEAD)
 
 
 def restore_folds(recipe: TransformerRecipe, folders: Sequence[Path], tokenizer: Any) -> Iterator[Any]:

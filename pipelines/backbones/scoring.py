@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.backbones.packing import laid_out
+from pipelines.backbones.sharding import idle_passes
 from pipelines.tokens import Inputs, batches_by_length
 
 TOKENS_PER_BATCH = 4096
@@ -30,11 +31,15 @@ def score_inputs(
     inputs = laid_out(inputs, model)
     scores = np.empty(len(inputs), dtype=np.float32)
     device = next(model.parameters()).device
+    batches = batches_by_length(inputs.lengths, tokens_per_batch=TOKENS_PER_BATCH)
+    idle = idle_passes(model, len(batches))
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-        for rows in batches_by_length(inputs.lengths, tokens_per_batch=TOKENS_PER_BATCH):
+        for rows in batches:
             found = logits(model, to_tensors(inputs.batch(rows), device)).float()
             scores[rows] = torch.softmax(found, dim=-1)[:, 1].cpu().numpy()
             advance(len(rows))
+        for _ in range(idle):
+            logits(model, to_tensors(inputs.batch(np.zeros(1, dtype=np.int64)), device))
     return scores
 
 

@@ -16,6 +16,7 @@ from pipelines.backbones.evaluation import BestWeights, Labelled
 from pipelines.backbones.packing import laid_out
 from pipelines.backbones.protocol import Workspace
 from pipelines.backbones.scoring import Logits, to_tensors
+from pipelines.backbones.sharding import fsdp_settings, is_sharded, n_processes, share_out_on_cpu
 from pipelines.backbones.vocabulary import trimmed_vocabulary
 from pipelines.sections import TrainingSection
 from pipelines.tokens import TrainingBatches
@@ -53,13 +54,21 @@ def train_network(
         return []
     torch.set_num_threads(workspace.threads)
     used = rows.inputs.token_ids() if judged is None else np.union1d(rows.inputs.token_ids(), judged.inputs.token_ids())
-    trims = trimmed_vocabulary(model, used, pad=rows.inputs.pad) if training.trim_vocabulary else nullcontext()
+    trims_it = training.trim_vocabulary and training.sharding == "ddp"
+    trims = trimmed_vocabulary(model, used, pad=rows.inputs.pad) if trims_it else nullcontext()
     with trims as table:
         if table is not None:
             rows = replace(rows, inputs=rows.inputs.renumbered(table))
             judged = judged and replace(judged, inputs=judged.inputs.renumbered(table))
         trainer = make_trainer(model, rows, training=training, workspace=workspace, logits=logits, judged=judged)
-        trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+        with trainer.args.main_process_first(
+            local=False
+        ):  # one process deletes what is not whole, the others find it gone
+            checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+        if checkpoint:
+            log.info("going on from %s", checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        assert is_sharded(model) == bool(trainer.args.fsdp), "shared out where asked for, and nowhere else"
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it scores differently until reloaded
         if trainer.average is not None:
             trainer.average.put_into(model)
@@ -87,7 +96,7 @@ def make_trainer(
         logits,
         rows,
         model=model,
-        args=training_arguments(training, workspace),
+        args=training_arguments(training, workspace, model),
         train_dataset=range(len(rows.inputs)),
         callbacks=[_log_progress()],
     )
@@ -169,19 +178,19 @@ def _trained(model: Any) -> list[tuple[str, Any]]:
     return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
-def training_arguments(training: TrainingSection, workspace: Workspace) -> Any:
+def training_arguments(training: TrainingSection, workspace: Workspace, model: Any) -> Any:
     """The Trainer's arguments for a recipe's training section; checkpoints go to the scratch folder."""
     import torch
     from transformers import TrainingArguments
 
     scratch = workspace.scratch / "checkpoints"
     scratch.mkdir(parents=True, exist_ok=True)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=training.epochs,
         learning_rate=training.learning_rate,
         lr_scheduler_type=SCHEDULES[training.schedule],
-        per_device_train_batch_size=training.batch_size,
+        per_device_train_batch_size=training.batch_size // n_processes(),
         gradient_accumulation_steps=training.accumulate,
         warmup_steps=training.warmup,
         weight_decay=training.weight_decay,
@@ -197,7 +206,10 @@ def training_arguments(training: TrainingSection, workspace: Workspace) -> Any:
         use_cpu=not torch.cuda.is_available(),
         disable_tqdm=True,
         remove_unused_columns=False,  # it would drop the labels, which our loss wants and the model does not
+        **fsdp_settings(model, training),
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # else one process would spread batches over all GPUs (DataParallel)
+    return arguments
 
 
 def _trainer_class() -> Any:
@@ -225,10 +237,16 @@ def _trainer_class() -> Any:
             self.fgm = EmbeddingAttack(model, training.fgm) if training.fgm else None
             self.awp = WeightAttack(model, training.awp) if training.awp else None
 
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            if self.args.fsdp and getattr(self.accelerator.state, "fsdp_plugin", None) is None:
+                share_out_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
+                self.is_fsdp_enabled = True
+
         def get_train_dataloader(self) -> Any:
             batches = TrainingBatches(
                 self.rows.inputs.lengths,
-                self.training.batch_size,
+                self.args.per_device_train_batch_size,
                 self.args.seed,
                 tokens_per_batch=self.training.tokens_per_batch,
                 rank=self.args.process_index,

@@ -1,0 +1,105 @@
+"""One of several processes that fit and score a fold together: ``torchrun -m pipelines.worker JOBFOLDER``.
+
+`pipelines.launch` starts it and gathers what it leaves: the scores of this process's share of the rows, and, from the
+first process, the weights.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from competition.errors import CompetitionError
+from pipelines.launch import DONE, MARK, WORTH_RETRYING, SharedJob
+from pipelines.output import narrate
+
+log = logging.getLogger(__name__)
+
+
+def main(folder: Path) -> None:
+    """Fit with all processes, score this one's share, leave both in the job folder; the cause too if it fails."""
+    import torch
+
+    rank = int(os.environ["RANK"])
+    _end_with_parent()
+    _narrate(rank)
+    try:
+        work(folder, rank)
+    except CompetitionError as error:
+        _leave_cause(folder, rank, error.exit_code, str(error))
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        _leave_cause(folder, rank, WORTH_RETRYING, f"out of memory: {error}")
+        raise
+    except Exception as error:
+        _leave_cause(folder, rank, 1, f"{type(error).__name__}: {error}")
+        raise
+
+
+def work(folder: Path, rank: int) -> None:
+    """The whole work of one process."""
+    import torch
+    from accelerate import PartialState
+
+    from pipelines.backbones.cross_encoder import CrossEncoder
+
+    state = PartialState(cpu=not torch.cuda.is_available())  # finds the others; on GPUs each takes its own
+    job = SharedJob.model_validate_json((folder / "job.json").read_bytes())
+    train = pd.read_parquet(folder / "train.parquet")
+    backbone = CrossEncoder(job.recipe, job.workspace(folder)).fit(train, job.task)
+    started = time.perf_counter()
+    for name in job.unseen:
+        rows = pd.read_parquet(folder / "unseen" / f"{name}.parquet")
+        share = score_share(backbone, rows, job, rank=rank, world=state.num_processes)
+        share.to_parquet(folder / "scores" / f"{name}-{rank}.parquet", index=False)
+    torch.distributed.barrier()
+    seconds = time.perf_counter() - started
+    backbone.save(folder / "weights")
+    if rank == 0:
+        done = {"details": backbone.details(), "predict_seconds": seconds}
+        (folder / DONE).write_text(json.dumps(done), encoding="utf-8")
+    torch.distributed.barrier()
+
+
+def score_share(backbone: Any, rows: pd.DataFrame, job: SharedJob, *, rank: int, world: int) -> pd.DataFrame:
+    """``id, score`` of every `world`-th row, beginning with row number `rank`."""
+    share = rows.iloc[rank::world]
+    asked = share if len(share) else rows.iloc[:1]  # a sharded network is passed by all processes or by none
+    scores = backbone.predict(asked, job.task)[: len(share)]
+    return pd.DataFrame({"id": share["id"].to_numpy(), "score": scores})
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as standard input ends: that pipe is held by the process that started torchrun."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _narrate(rank: int) -> None:
+    """The first process's log, marked for the parent; of the others only warnings, for the log file."""
+    narrate(quiet=rank > 0, verbose=False)
+    if rank == 0:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logging.Formatter(f"{MARK} %(levelno)d %(message)s"))
+
+
+def _leave_cause(folder: Path, rank: int, exit_code: int, message: str) -> None:
+    note = {"rank": rank, "exit_code": exit_code, "message": message}
+    (folder / f"failure-{rank}.json").write_text(json.dumps(note), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    logging.shutdown()
+    os._exit(0)  # all is written; taking the threads of several processes down in order fails now and then
