@@ -273,7 +273,7 @@ def measure_training(
 
 def measure_scoring(network: Network, layout: str, rows: TokenRows) -> Measured:
     """All rows scored once; naive are 32 rows at a time as they come."""
-    half = network.training.precision == "bf16"
+    half = network.training.half
     with laid_out_for(network, layout):
         clock = Clocked(laid_out(rows, network.model.eval()))
         size = network.training.batch_size if layout == "naive" else len(rows)

@@ -1,5 +1,6 @@
 """Tables that recipes share: text, weights, adapters, training. The recipes themselves are in `pipelines.config`."""
 
+from functools import cache
 from string import Formatter
 from typing import Any, ClassVar, Literal
 
@@ -38,6 +39,17 @@ class Section(BaseModel):
             for key, value in values.items()
             if not (key in self.later and getattr(self, key) == fields[key].default)
         }
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether this machine multiplies bf16 matrices in hardware: its GPU, or else its processor."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    features = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell: fp32
+    return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 class TextSection(Section):
@@ -126,6 +138,8 @@ class TrainingSection(Section):
 
     Parameters
     ----------
+    precision
+        ``bf16`` multiplies matrices in half precision; ``auto`` does so where the processor or GPU has it built in.
     schedule
         What the learning rate does after the warm-up.
     label_smoothing
@@ -180,7 +194,7 @@ class TrainingSection(Section):
     warmup: float = Field(0.06, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     max_rows: int | None = Field(None, ge=2)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     gradient_checkpointing: bool = False
     lora: LoraSection | None = None
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -199,6 +213,11 @@ class TrainingSection(Section):
     evaluate_rows: int = Field(2000, ge=10)
     gpus: int = Field(1, ge=1)
     sharding: Literal["ddp", "fsdp"] = "ddp"
+
+    @property
+    def half(self) -> bool:
+        """Whether matrices are multiplied in bf16 on this machine."""
+        return self.precision == "bf16" or (self.precision == "auto" and has_bf16())
 
     @model_validator(mode="after")
     def _one_choice_of_weights(self) -> "TrainingSection":

@@ -79,7 +79,7 @@ class CrossEncoder:
         torch.set_num_threads(self.workspace.threads)
         reading = reading_of(self.recipe, self.tokenizer, self.workspace.corpus, task)
         inputs, codes = reading.tokens.of(reading.reader.texts(rows, task))
-        half = self.recipe.training.precision == "bf16"
+        half = self.recipe.training.half
         with progress(f"score {task.name} pairs", total=len(inputs)) as advance:
             scores = score_inputs(self.model, inputs, logits=reading.reader.logits, half=half, advance=advance)
         return np.asarray(scores[codes])
@@ -126,6 +126,7 @@ class CrossEncoder:
             "parameters": sum(p.numel() for p in parameters),
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "device": str(parameters[0].device),
+            "half_precision": self.recipe.training.half,
             "evaluations": list(self.evaluations),
         }
 

@@ -103,7 +103,7 @@ class BestWeights:
 
         trains = self.model.training
         self.model.eval()
-        half = self.training.precision == "bf16"
+        half = self.training.half
         scores = score_inputs(self.model, self.judged.inputs, logits=self.logits, half=half)
         self.model.train(trains)
         labels = self.judged.labels

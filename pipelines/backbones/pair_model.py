@@ -135,7 +135,7 @@ def loading(training: TrainingSection) -> dict[str, Any]:
         attention = "sdpa" if torch.cuda.is_available() else "eager"
     if attention == VARLEN:
         register_varlen()
-    half = training.lora is not None and training.precision == "bf16"
+    half = training.lora is not None and training.half
     dtype = torch.bfloat16 if half else torch.float32
     return {"attn_implementation": attention, "dtype": dtype, **quantisation(training)}
 
@@ -162,7 +162,7 @@ def quantisation(training: TrainingSection) -> dict[str, Any]:
         load_in_4bit=True,
         bnb_4bit_quant_type=training.quantize,
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
+        bnb_4bit_compute_dtype=torch.bfloat16 if training.half else torch.float32,
         llm_int8_skip_modules=HEADS,  # new heads are trained, so they must stay whole
     )
     return {"quantization_config": config}

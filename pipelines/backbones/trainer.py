@@ -194,7 +194,7 @@ def training_arguments(training: TrainingSection, workspace: Workspace, model: A
         gradient_accumulation_steps=training.accumulate,
         warmup_steps=training.warmup,
         weight_decay=training.weight_decay,
-        bf16=training.precision == "bf16",
+        bf16=training.half,
         gradient_checkpointing=training.gradient_checkpointing,
         optim="adamw_torch_fused",
         save_strategy="epoch",
