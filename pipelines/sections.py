@@ -48,7 +48,7 @@ def has_bf16() -> bool:
 
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    features = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell: fp32
+    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell: fp32
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
