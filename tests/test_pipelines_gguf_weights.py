@@ -12,7 +12,7 @@ import torch
 
 from competition.errors import CompetitionError
 from pipelines import gguf_weights
-from pipelines.gguf_weights import join_pieces
+from pipelines.gguf_weights import join_pieces, read_model
 from pipelines.packaged import PACKAGED
 from pipelines.weights import Weights, load_checked, resolve_weights
 
@@ -91,6 +91,55 @@ def test_a_piece_that_is_not_there_is_named(pieces: list[Path], tmp_path: Path) 
     pieces[1].unlink()
     with pytest.raises(CompetitionError, match=r"file\.part1: no such file"):
         join_pieces(pieces, tmp_path / "file", sha256=sha256)
+
+
+# A packed file
+
+
+SIZES = {
+    "token_embd": (24, 16), "output_norm": (16,), "blk.0.attn_norm": (16,), "blk.0.attn_q": (16, 16),
+    "blk.0.attn_k": (8, 16), "blk.0.attn_v": (8, 16), "blk.0.attn_output": (16, 16), "blk.0.attn_q_norm": (8,),
+    "blk.0.attn_k_norm": (8,), "blk.0.post_attention_norm": (16,), "blk.0.ffn_norm": (16,), "blk.0.ffn_gate": (32, 16),
+    "blk.0.ffn_up": (32, 16), "blk.0.ffn_down": (16, 32), "blk.0.post_ffw_norm": (16,),
+}  # fmt: skip
+
+
+def write_packed(path: Path, *, without: str = "") -> dict[str, np.ndarray]:
+    """A tiny Gemma-3 as a GGUF file, with one tensor left out; gives the tensors."""
+    gguf = pytest.importorskip("gguf")
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=size).astype(np.float32) for name, size in SIZES.items() if name != without}
+    writer = gguf.GGUFWriter(path, "gemma3")
+    for key, value in {
+        "context_length": 64, "embedding_length": 16, "block_count": 1, "feed_forward_length": 32, "head_count": 2,
+        "head_count_kv": 1, "key_length": 8, "value_length": 8, "sliding_window": 8, "layer_norm_rms_eps": 1e-6,
+    }.items():  # fmt: skip
+        getattr(writer, f"add_{key}")(value)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([f"token{i}" for i in range(24)])
+    for name, values in tensors.items():
+        writer.add_tensor(f"{name}.weight", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return tensors
+
+
+def test_a_packed_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    tensors = write_packed(tmp_path / "tiny.gguf")
+    model = read_model(tmp_path / "tiny.gguf")
+    assert sum(p.numel() for p in model.parameters()) == sum(values.size for values in tensors.values())
+    np.testing.assert_array_equal(model.model.layers[0].mlp.up_proj.weight.detach(), tensors["blk.0.ffn_up"])
+    np.testing.assert_array_equal(model.model.layers[0].self_attn.q_proj.weight.detach(), tensors["blk.0.attn_q"])
+    assert model.config.rms_norm_eps == 1e-6
+
+
+@pytest.mark.parametrize(("without", "missing"), [("blk.0.ffn_up", "up_proj"), ("blk.0.attn_q_norm", "q_norm")])
+def test_a_tensor_that_the_file_lacks_is_an_error(without: str, missing: str, tmp_path: Path) -> None:
+    write_packed(tmp_path / "tiny.gguf", without=without)
+    with pytest.raises(CompetitionError, match=rf"1 parameters would be random\n.*{missing}\.weight: not in the file"):
+        read_model(tmp_path / "tiny.gguf")
 
 
 # The converted weights are the package's
