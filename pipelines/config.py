@@ -176,9 +176,27 @@ class CausalLoraRecipe(Section):
         return self
 
 
-TransformerRecipe = Annotated[CrossEncoderRecipe | CausalLoraRecipe, Field(discriminator="kind")]
+class TwoTowersRecipe(Section):
+    """Embeddings of query and target by one encoder, trained end to end with a head on [u, v, |u-v|, u*v, cosine].
+
+    Every distinct text is embedded once for scoring, however many pairs it stands in. `max_length` is that of either
+    text; with `hidden` the head has a hidden layer of that size.
+    """
+
+    kind: Literal["two_towers"]
+    description: str = ""
+    weights: WeightsSection
+    text: PairTextSection = PairTextSection()
+    query_prefix: str = "query: "
+    target_prefix: str = "passage: "
+    max_length: int = Field(96, ge=8, le=8192)
+    hidden: int = Field(0, ge=0)
+    training: TrainingSection = TrainingSection()
+
+
+TransformerRecipe = Annotated[CrossEncoderRecipe | CausalLoraRecipe | TwoTowersRecipe, Field(discriminator="kind")]
 Recipe = Annotated[
-    LexicalRecipe | BiEncoderRecipe | CategoryTreeRecipe | CrossEncoderRecipe | CausalLoraRecipe,
+    LexicalRecipe | BiEncoderRecipe | CategoryTreeRecipe | CrossEncoderRecipe | CausalLoraRecipe | TwoTowersRecipe,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)

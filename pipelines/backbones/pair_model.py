@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from competition.errors import CompetitionError
-from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
+from pipelines.backbones.two_towers import two_towers
+from pipelines.config import CausalLoraRecipe, TransformerRecipe, TwoTowersRecipe
 from pipelines.sections import TrainingSection
 from pipelines.weights import Weights, load_checked, resolve_weights
 
@@ -40,11 +41,9 @@ def load_pair_model(recipe: TransformerRecipe, weights: Weights, tokenizer: Any)
     model = _pretrained(recipe, weights, tokenizer)
     if isinstance(recipe, CausalLoraRecipe):
         return _with_lora(model, recipe.training, task_type="CAUSAL_LM")
-    if recipe.pooling == "model":
+    if not _has_own_head(recipe):
         return _with_lora(model, recipe.training, task_type="SEQ_CLS")
-    return mean_pooled(
-        _with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION"), recipe.training.multi_sample_dropout
-    )
+    return _with_head(recipe, _with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION"))
 
 
 def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> Any:
@@ -54,7 +53,7 @@ def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> 
     settings = loading(recipe.training)
     if isinstance(recipe, CausalLoraRecipe):
         return text_part(load_checked(auto_class, weights, head_prefixes=(), **settings))
-    if recipe.pooling == "mean":
+    if _has_own_head(recipe):
         return text_part(load_checked(auto_class, weights, **settings))
     model = text_part(load_checked(auto_class, weights, num_labels=N_LABELS, **settings))
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -66,7 +65,7 @@ def _auto_class(recipe: TransformerRecipe) -> Any:
 
     if isinstance(recipe, CausalLoraRecipe):
         return AutoModelForCausalLM
-    return AutoModelForSequenceClassification if recipe.pooling == "model" else AutoModel
+    return AutoModel if _has_own_head(recipe) else AutoModelForSequenceClassification
 
 
 def refuse_larger(auto_class: Any, weights: Weights, limit: float) -> None:
@@ -195,10 +194,10 @@ def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None
     """Write the model as safetensors: adapter (if any) and head, or all of it."""
     from safetensors.torch import save_file
 
-    pooled = _is_mean_pooled(recipe)
-    encoder = model.encoder if pooled else model
+    headed = _has_own_head(recipe)
+    encoder = model.encoder if headed else model
     encoder.save_pretrained(folder / (MODEL if recipe.training.lora is None else ADAPTER))
-    if pooled:
+    if headed:
         save_file({name: tensor.contiguous() for name, tensor in model.head.state_dict().items()}, folder / HEAD)
 
 
@@ -214,15 +213,25 @@ def restore_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any) 
     else:
         stored = resolve_weights(str(folder / MODEL), source="folder")
         encoder = load_checked(_auto_class(recipe), stored, head_prefixes=(), **loading(recipe.training))
-    if not _is_mean_pooled(recipe):
+    if not _has_own_head(recipe):
         return encoder.eval()
-    model = mean_pooled(encoder)
+    model = _with_head(recipe, encoder)
     model.head.load_state_dict(load_file(folder / HEAD))
     return model.eval()
 
 
-def _is_mean_pooled(recipe: TransformerRecipe) -> bool:
-    return isinstance(recipe, CrossEncoderRecipe) and recipe.pooling == "mean"
+def _has_own_head(recipe: TransformerRecipe) -> bool:
+    """Whether the head is ours, on the bare encoder's vectors."""
+    return isinstance(recipe, TwoTowersRecipe) or (
+        not isinstance(recipe, CausalLoraRecipe) and recipe.pooling == "mean"
+    )
+
+
+def _with_head(recipe: TransformerRecipe, encoder: Any) -> Any:
+    n_masks = recipe.training.multi_sample_dropout
+    if isinstance(recipe, TwoTowersRecipe):
+        return two_towers(encoder, hidden=recipe.hidden, n_masks=n_masks)
+    return mean_pooled(encoder, n_masks)
 
 
 def _with_lora(model: Any, training: TrainingSection, *, task_type: str) -> Any:
