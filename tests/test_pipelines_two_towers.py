@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from tiny import assert_probabilities, make_rows, odd_rows, one_by_one
+from tiny import Interrupt, assert_probabilities, make_rows, odd_rows, one_by_one
 
 from competition.errors import CompetitionError
 from competition.tasks import QI
@@ -170,18 +170,6 @@ def test_evaluation_while_it_trains_scores_the_slice_like_predict(bert: Path, tm
     best = max(found["auc"] for found in model.evaluations)
     assert len(model.evaluations) == 4
     assert roc_auc_score(judged["label"].astype(int), model.predict(judged, QI)) == pytest.approx(best)
-
-
-class Interrupt(logging.Handler):
-    """Ctrl-C at the first report of the loss after `step`."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.msg.startswith("step") and record.args[0] > self.step:  # type: ignore[index, operator]
-            raise KeyboardInterrupt
 
 
 def test_a_killed_fit_goes_on_from_its_checkpoint_to_the_same_weights(
