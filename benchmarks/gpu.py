@@ -40,11 +40,12 @@ import pandas as pd
 import pipelines.tokens
 from pipelines.backbones.evaluation import Labelled
 from pipelines.backbones.packing import VARLEN, laid_out, register_varlen, with_packed_head
-from pipelines.backbones.pair_model import N_LABELS, loading, with_fp32_head, with_lora
+from pipelines.backbones.pair_model import loading, with_fp32_head, with_lora
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.backbones.scoring import Logits, score_inputs
 from pipelines.backbones.shared_base import add_adapters, in_equal_shares, trained_together
 from pipelines.backbones.trainer import make_trainer
+from pipelines.backbones.two_towers import N_LABELS
 from pipelines.backbones.vocabulary import trimmed_vocabulary
 from pipelines.config import load_recipe
 from pipelines.sections import TrainingSection

@@ -158,6 +158,14 @@ class CrossEncoderRecipe(Section):
     joint: Literal["heads", "tag"] | None = None
 
     @model_validator(mode="after")
+    def _states_of_one_task(self) -> "CrossEncoderRecipe":
+        if self.joint and self.training.freeze_layers:
+            raise ValueError(
+                "joint and training.freeze_layers exclude each other: states are kept for one task's texts"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _heads_of_our_own(self) -> "CrossEncoderRecipe":
         if self.joint == "heads" and self.pooling != "mean":
             raise ValueError('joint = "heads" needs pooling = "mean"; joint = "tag" works with any')
@@ -202,11 +210,44 @@ class CausalLoraRecipe(Section):
         return self
 
 
-TransformerRecipe = Annotated[CrossEncoderRecipe | CausalLoraRecipe, Field(discriminator="kind")]
+class TwoTowersRecipe(Section):
+    """Embeddings of query and target by one encoder, trained end to end with a head on [u, v, |u-v|, u*v, cosine].
+
+    Every distinct text is embedded once for scoring, however many pairs it stands in. `max_length` is that of either
+    text; with `hidden` the head has a hidden layer of that size. `init_from` is that of `CrossEncoderRecipe`.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"init_from"})
+
+    kind: Literal["two_towers"]
+    description: str = ""
+    weights: WeightsSection
+    text: PairTextSection = PairTextSection()
+    query_prefix: str = "query: "
+    target_prefix: str = "passage: "
+    max_length: int = Field(96, ge=8, le=8192)
+    hidden: int = Field(0, ge=0)
+    training: TrainingSection = TrainingSection()
+    init_from: str | None = None
+
+    @property
+    def joint(self) -> None:
+        """None: this kind is trained on one task."""
+        return None
+
+    @model_validator(mode="after")
+    def _two_texts_per_row(self) -> "TwoTowersRecipe":
+        if self.training.attention == "varlen" or self.training.sharding == "fsdp":
+            raise ValueError('two_towers works neither with attention = "varlen" nor with sharding = "fsdp"')
+        return self
+
+
+TransformerRecipe = Annotated[CrossEncoderRecipe | CausalLoraRecipe | TwoTowersRecipe, Field(discriminator="kind")]
 Recipe = Annotated[
-    LexicalRecipe | BiEncoderRecipe | CategoryTreeRecipe | CrossEncoderRecipe | CausalLoraRecipe,
+    LexicalRecipe | BiEncoderRecipe | CategoryTreeRecipe | CrossEncoderRecipe | CausalLoraRecipe | TwoTowersRecipe,
     Field(discriminator="kind"),
 ]
+TRANSFORMERS = (CrossEncoderRecipe, CausalLoraRecipe, TwoTowersRecipe)  # the kinds of `TransformerRecipe`
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
 

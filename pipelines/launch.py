@@ -24,7 +24,7 @@ from competition.errors import CompetitionError, Fault
 from competition.tasks import Task
 from oof.store import align
 from pipelines.backbones.protocol import Corpus, Workspace
-from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, Recipe, TransformerRecipe
+from pipelines.config import TRANSFORMERS, Recipe, TransformerRecipe
 from pipelines.sections import Section
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def fit_and_score(
     CompetitionError
         The machine has fewer GPUs than the recipe asks for; a process failed; a row has no score, or two.
     """
-    if isinstance(recipe, (CrossEncoderRecipe, CausalLoraRecipe)) and recipe.training.gpus > 1:
+    if isinstance(recipe, TRANSFORMERS) and recipe.training.gpus > 1:
         return _in_processes(recipe, task, space, train=train, unseen=unseen)
     return _in_this_process(recipe, task, space, train=train, unseen=unseen)
 

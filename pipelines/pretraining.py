@@ -17,7 +17,7 @@ from competition.leaks import Dropped, refuse_leak, trail_of, without_held_out
 from competition.tasks import get_task
 from oof.store import MANIFEST, SCRATCH, PartKey
 from pipelines.config import (
-    CausalLoraRecipe,
+    TRANSFORMERS,
     CrossEncoderRecipe,
     Recipe,
     digest_values,
@@ -269,12 +269,10 @@ def _made_of(run: RunFolder, asked: Pretraining, recipe: Recipe) -> dict[str, An
 
 def _refuse_unfit(run: RunFolder, asked: Pretraining, recipe: Recipe) -> None:
     faults = []
-    if not isinstance(recipe, CrossEncoderRecipe | CausalLoraRecipe):
+    if not isinstance(recipe, TRANSFORMERS):
         faults.append(Fault(learner_name(asked.recipe), f"kind {recipe.kind}", "a transformer that is trained"))
-    elif asked.objective == MASKED and (isinstance(recipe, CausalLoraRecipe) or recipe.training.lora is not None):
-        faults.append(
-            Fault(learner_name(asked.recipe), "a language model or adapters", "an encoder trained as a whole")
-        )
+    elif asked.objective == MASKED and (recipe.kind != "cross_encoder" or recipe.training.lora):
+        faults.append(Fault(learner_name(asked.recipe), "not an encoder trained as a whole", "kind cross_encoder"))
     known = {task.name for task in run.tasks()}
     faults += [
         Fault(what, f"no task {name!r} in this run", f"one of {', '.join(sorted(known))}")

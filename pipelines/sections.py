@@ -166,6 +166,10 @@ class TrainingSection(Section):
     trim_vocabulary
         Trains only the embeddings of tokens that occur (the others keep their values): less memory, fewer seconds.
         It has no effect behind adapters, where embeddings are frozen.
+    freeze_layers
+        The embeddings and so many layers from below keep their pretrained weights and have no dropout. What they make
+        of every input is computed once and kept on disk, for all epochs and folds: only the layers above run. For
+        encoders of the BERT and XLM-R families.
     evaluate
         How often per epoch the network is evaluated, on rows of train that are left out of training for it and share
         no query with it; the weights of the best evaluation score in the end.
@@ -183,7 +187,7 @@ class TrainingSection(Section):
         {
             "schedule", "label_smoothing", "multi_sample_dropout", "r_drop", "fgm", "awp", "ema", "max_parameters",
             "quantize", "tokens_per_batch", "attention", "trim_vocabulary", "evaluate", "evaluate_rows",
-            "gpus", "sharding",
+            "gpus", "sharding", "freeze_layers",
         }
     )  # fmt: skip
 
@@ -209,6 +213,7 @@ class TrainingSection(Section):
     tokens_per_batch: int | None = Field(None, ge=16)
     attention: Literal["auto", "eager", "sdpa", "varlen"] = "auto"
     trim_vocabulary: bool = True
+    freeze_layers: int = Field(0, ge=0)
     evaluate: int = Field(0, ge=0, le=10)
     evaluate_rows: int = Field(2000, ge=10)
     gpus: int = Field(1, ge=1)
@@ -229,6 +234,16 @@ class TrainingSection(Section):
     def _adapters_on_quantised_weights(self) -> "TrainingSection":
         if self.quantize and self.lora is None:
             raise ValueError("quantize needs training.lora: weights in 4 bits cannot be trained themselves")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_or_changed(self) -> "TrainingSection":
+        if self.freeze_layers and self.lora is not None:
+            raise ValueError("freeze_layers and training.lora exclude each other: adapters go into all layers")
+        if self.freeze_layers and self.fgm:
+            raise ValueError("freeze_layers and fgm exclude each other: embeddings are not read while it trains")
+        if self.freeze_layers and (self.attention == "varlen" or self.sharding == "fsdp"):
+            raise ValueError('freeze_layers works neither with attention = "varlen" nor with sharding = "fsdp"')
         return self
 
     @model_validator(mode="after")

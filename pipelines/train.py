@@ -17,7 +17,7 @@ from filelock import FileLock
 from competition.errors import CompetitionError, MismatchError
 from competition.tasks import Task, get_task
 from oof.store import SCRATCH, Origin, PartKey, PartManifest
-from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, Recipe, learner_name
+from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
 from pipelines.run_folder import RunFolder
@@ -172,7 +172,7 @@ def _with_prior(
 ) -> tuple["Workspace", dict[str, Any]]:
     """The workspace with what the recipe learns from besides the fold's rows, and what the manifest says of it."""
     prior: dict[str, Any] = {}
-    if not isinstance(recipe, CrossEncoderRecipe | CausalLoraRecipe):
+    if not isinstance(recipe, TRANSFORMERS):
         return space, prior
     if recipe.init_from:
         found = begin_from(run, recipe.init_from, task=key.task, fold=key.fold, held_out=held_out)

@@ -39,8 +39,11 @@ def test_embeddings_move_by_the_given_norm_along_their_gradient(frozen: bool) ->
         loss = model()
         loss.backward()
     with attack.apply():
-        step = model.words(WORDS).detach() - clean
         worse = model()
+    with attack.watch():
+        model().backward()
+    with attack.apply():
+        step = model.words(WORDS).detach() - clean
     torch.testing.assert_close(step.flatten(1).norm(dim=1), torch.full((2,), 0.5))
     cosine = nn.functional.cosine_similarity(step.flatten(1), gradient.grad.flatten(1))
     torch.testing.assert_close(cosine, torch.ones(2))
@@ -57,6 +60,22 @@ def test_without_a_gradient_no_embedding_moves() -> None:
         (model() * 0).backward()
     with attack.apply():
         torch.testing.assert_close(model.words(WORDS), clean)
+
+
+def test_every_call_of_the_layer_has_its_own_step() -> None:
+    model = Reader()
+    calls = [WORDS, WORDS.flip(0)[:, :2]]
+    clean = [model.words(words).detach() for words in calls]
+    attack = EmbeddingAttack(model, 0.5)
+    with attack.watch():
+        first, second = (torch.tanh(model.out(model.words(words).mean(1))) for words in calls)
+        (first * torch.tensor([[1.0], [-1.0]]) + second).sum().backward()
+    with attack.apply():
+        steps = [model.words(words).detach() - before for words, before in zip(calls, clean, strict=True)]
+    cosine = nn.functional.cosine_similarity(steps[0][:, 0], steps[1][:, 0])
+    torch.testing.assert_close(cosine, torch.tensor([1.0, -1.0]))
+    for step in steps:
+        torch.testing.assert_close(step.flatten(1).norm(dim=1), torch.full((2,), 0.5))
 
 
 def test_weights_move_by_their_share_along_the_gradient_and_come_back() -> None:

@@ -1,5 +1,6 @@
 """Tiny real models and tokenizers, made in memory and saved as the folders that a user would name; small rows."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,16 @@ def assert_probabilities(scores: np.ndarray, rows: pd.DataFrame) -> None:
     assert scores.shape == (len(rows),)
     assert scores.dtype == np.float32
     assert ((scores >= 0) & (scores <= 1)).all()
+
+
+class Interrupt(logging.Handler):
+    """Ctrl-C at the trainer's first report of the loss after `step`, for its logger."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise where the record is such a report."""
+        if record.msg.startswith("step") and record.args[0] > self.step:  # type: ignore[index, operator]
+            raise KeyboardInterrupt

@@ -21,6 +21,7 @@ KINDS: dict[str, type[Lexical] | type[BiEncoder] | type[CategoryTreeLearner] | t
     "category_tree": CategoryTreeLearner,
     "cross_encoder": CrossEncoder,
     "causal_lora": CrossEncoder,
+    "two_towers": CrossEncoder,
 }
 
 

@@ -11,16 +11,17 @@ class EmbeddingAttack:
     """Moves every row's input embeddings by a step of norm `size` along the gradient (Miyato et al. 2017).
 
     The embeddings are changed as they leave their layer, so it works with frozen embeddings too. They are not
-    normalised first, as the paper does for embeddings trained from nothing.
+    normalised first, as the paper does for embeddings trained from nothing. Where the layer is called several times
+    (two texts per row, two passes), each call has its own step.
     """
 
     def __init__(self, model: Any, size: float) -> None:
         self.layer, self.size = model.get_input_embeddings(), size
-        self.step: Any = None
+        self.steps: list[Any] = []
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Inside, forward and backward run as ever; afterwards the step is known."""
+        """Inside, forward and backward run as ever; afterwards the steps are known."""
         seen: list[Any] = []
 
         def keep(layer: Any, args: Any, output: Any) -> Any:
@@ -36,24 +37,26 @@ class EmbeddingAttack:
             yield
         finally:
             handle.remove()
-        gradient = seen[-1].grad.float()
-        norm = gradient.flatten(1).norm(dim=1).clamp_min(TINY)
-        self.step = self.size * gradient / norm.view(-1, *[1] * (gradient.ndim - 1))
+        self.steps = [self._step(output.grad.float()) for output in seen]
 
     @contextmanager
     def apply(self) -> Iterator[None]:
-        """Inside, the embeddings of the watched batch are a step away."""
-        step = self.step
+        """Inside, the same calls of the layer give embeddings that are a step away."""
+        steps = iter(self.steps)
 
         def move(layer: Any, args: Any, output: Any) -> Any:
-            return output + step.to(output.dtype)
+            return output + next(steps).to(output.dtype)
 
         handle = self.layer.register_forward_hook(move)
         try:
             yield
         finally:
             handle.remove()
-            self.step = None
+            self.steps = []
+
+    def _step(self, gradient: Any) -> Any:
+        norm = gradient.flatten(1).norm(dim=1).clamp_min(TINY)
+        return self.size * gradient / norm.view(-1, *[1] * (gradient.ndim - 1))
 
 
 class WeightAttack:

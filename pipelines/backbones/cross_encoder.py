@@ -3,9 +3,10 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ from pipelines.config import TransformerRecipe
 from pipelines.progress import progress
 from pipelines.weights import resolve_weights
 
+if TYPE_CHECKING:
+    from pipelines.backbones.frozen_layers import FrozenLayers
+
 log = logging.getLogger(__name__)
 
 _RECIPES: TypeAdapter[TransformerRecipe] = TypeAdapter(TransformerRecipe)
@@ -29,7 +33,8 @@ class CrossEncoder:
     """Sequence-pair classification or yes/no answers; fits in fp32 or bf16, fully or through LoRA.
 
     What the two kinds do differently is in `pipelines.backbones.readers` and `pipelines.backbones.pair_model`. On
-    GPUs the same seed need not give the same weights bit for bit (non-deterministic kernels); on CPU it does.
+    GPUs the same seed need not give the same weights bit for bit (non-deterministic kernels); on CPU it does. With
+    `frozen` layers the states below are those of the run's cache; a loaded network reads tokens as ever.
     """
 
     recipe: TransformerRecipe
@@ -37,11 +42,13 @@ class CrossEncoder:
     model: Any = None
     tokenizer: Any = None
     evaluations: tuple[Mapping[str, float], ...] = ()
+    frozen: "FrozenLayers | None" = None
 
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
         """A fitted network. A killed fit goes on from its last checkpoint in the workspace's scratch folder."""
         from transformers import set_seed
 
+        from pipelines.backbones.frozen_layers import FrozenLayers
         from pipelines.backbones.pair_model import continue_pair_model, load_pair_model
         from pipelines.backbones.readers import read_corpus
         from pipelines.backbones.trainer import train_network
@@ -59,15 +66,17 @@ class CrossEncoder:
             model = load_pair_model(self.recipe, weights, reading.tokenizer, n_heads=n_heads)
         else:
             model = continue_pair_model(self.recipe, self.workspace.init, reading.tokenizer, n_heads=n_heads)
-        found = train_network(
-            model,
-            reading.joint(rows, task, others) if others else reading.labelled(rows, task),
-            training=training,
-            workspace=self.workspace,
-            logits=reading.reader.logits,
-            judged=reading.labelled(judged, task) if training.evaluate else None,
-        )
-        return replace(self, model=model.eval(), tokenizer=reading.tokenizer, evaluations=tuple(found))
+        frozen = FrozenLayers.of(self.recipe, weights, self.workspace)
+        with frozen.taken_out(model, reading) if frozen else nullcontext(reading) as reading:
+            found = train_network(
+                model,
+                reading.joint(rows, task, others) if others else reading.labelled(rows, task),
+                training=training,
+                workspace=self.workspace,
+                logits=reading.reader.logits,
+                judged=reading.labelled(judged, task) if training.evaluate else None,
+            )
+        return replace(self, model=model.eval(), tokenizer=reading.tokenizer, evaluations=tuple(found), frozen=frozen)
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """Probability of label 1, float32 ``(n_rows,)``; rows that read the same are scored once."""
@@ -78,10 +87,11 @@ class CrossEncoder:
 
         torch.set_num_threads(self.workspace.threads)
         reading = reading_of(self.recipe, self.tokenizer, self.workspace.corpus, task)
-        inputs, codes = reading.tokens.of(reading.reader.texts(rows, task))
         half = self.recipe.training.half
-        with progress(f"score {task.name} pairs", total=len(inputs)) as advance:
-            scores = score_inputs(self.model, inputs, logits=reading.reader.logits, half=half, advance=advance)
+        with self.frozen.taken_out(self.model, reading) if self.frozen else nullcontext(reading) as reading:
+            inputs, codes = reading.tokens.of(reading.reader.texts(rows, task))
+            with progress(f"score {task.name} pairs", total=len(inputs)) as advance:
+                scores = score_inputs(self.model, inputs, logits=reading.reader.logits, half=half, advance=advance)
         return np.asarray(scores[codes])
 
     def save(self, folder: Path) -> None:

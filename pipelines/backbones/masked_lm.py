@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from competition.tasks import Task
-from pipelines.backbones.pair_model import ENCODER, MODEL, loading
+from pipelines.backbones.pair_model import ENCODER, loading, pretrained_weights
 from pipelines.backbones.protocol import DETAILS, Workspace
 from pipelines.backbones.readers import read_corpus
 from pipelines.backbones.scoring import to_tensors
@@ -32,23 +32,15 @@ def pretrain_masked(recipe: CrossEncoderRecipe, space: Workspace, task: Task, fo
     from transformers import AutoModelForMaskedLM, set_seed
 
     set_seed(space.seed)
-    weights = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
-    if space.init is not None:
-        stored = space.init / (ENCODER if (space.init / ENCODER).is_dir() else MODEL)
-        weights = resolve_weights(str(stored), source="folder")
-    reading = read_corpus(recipe, _tokenizer_folder(recipe, space), space.corpus, task)
+    named = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
+    weights = pretrained_weights(named, space.init)
+    reading = read_corpus(recipe, named.folder, space.corpus, task)
     model = load_checked(AutoModelForMaskedLM, weights, head_prefixes=HEADS, **loading(recipe.training))
     _train(model, reading.tokenizer, reading.tokens.inputs, recipe, space)
     model.base_model.save_pretrained(folder / ENCODER)
     reading.tokenizer.save_pretrained(folder / "tokenizer")
     text = json.dumps({"recipe": recipe.model_dump(mode="json")}, indent=1)
     (folder / DETAILS).write_text(text, encoding="utf-8")
-
-
-def _tokenizer_folder(recipe: CrossEncoderRecipe, space: Workspace) -> Path:
-    if space.init is not None:
-        return space.init / "tokenizer"
-    return resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision).folder
 
 
 def _train(model: Any, tokenizer: Any, inputs: Inputs, recipe: CrossEncoderRecipe, space: Workspace) -> None:

@@ -17,12 +17,11 @@ from pipelines.backbones.packing import (
 )
 from pipelines.backbones.protocol import DETAILS
 from pipelines.backbones.sharding import below, is_first_process, whole_weights
-from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
+from pipelines.backbones.two_towers import HEAD_DROPOUT, N_LABELS, two_towers
+from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe, TwoTowersRecipe
 from pipelines.sections import TrainingSection
 from pipelines.weights import Weights, load_checked, resolve_weights
 
-N_LABELS = 2
-HEAD_DROPOUT = 0.1
 ADAPTER, MODEL, HEAD = "adapter", "model", "head.safetensors"
 ENCODER = "encoder"  # what masked-language modelling leaves: no head
 HEADS = ["score", "classifier", "pooler", "lm_head"]
@@ -53,10 +52,9 @@ def load_pair_model(recipe: TransformerRecipe, weights: Weights, tokenizer: Any,
     model = _pretrained(recipe, weights, tokenizer)
     if isinstance(recipe, CausalLoraRecipe):
         return with_lora(model, recipe.training, task_type="CAUSAL_LM")
-    if recipe.pooling == "model":
+    if not _has_own_head(recipe):
         return with_lora(model, recipe.training, task_type="SEQ_CLS")
-    encoder = with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION")
-    return mean_pooled(encoder, recipe.training.multi_sample_dropout, n_heads=n_heads)
+    return _with_head(recipe, with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION"), n_heads=n_heads)
 
 
 def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> Any:
@@ -68,7 +66,7 @@ def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> 
     settings = loading(recipe.training)
     if isinstance(recipe, CausalLoraRecipe):
         return text_part(load_checked(auto_class, weights, head_prefixes=(), **settings))
-    if recipe.pooling == "mean":
+    if _has_own_head(recipe):
         return text_part(load_checked(auto_class, weights, **settings))
     model = text_part(load_checked(auto_class, weights, num_labels=N_LABELS, **settings))
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -85,7 +83,7 @@ def with_fp32_head(model: Any) -> Any:
 
 def _with_own_head(recipe: TransformerRecipe, model: Any) -> Any:
     packed = recipe.training.attention == VARLEN and isinstance(recipe, CrossEncoderRecipe)
-    return with_packed_head(model) if packed and not _is_mean_pooled(recipe) else model
+    return with_packed_head(model) if packed and not _has_own_head(recipe) else model
 
 
 def _auto_class(recipe: TransformerRecipe) -> Any:
@@ -93,7 +91,7 @@ def _auto_class(recipe: TransformerRecipe) -> Any:
 
     if isinstance(recipe, CausalLoraRecipe):
         return AutoModelForCausalLM
-    return AutoModelForSequenceClassification if recipe.pooling == "model" else AutoModel
+    return AutoModel if _has_own_head(recipe) else AutoModelForSequenceClassification
 
 
 def read_config(weights: Weights) -> Any:
@@ -242,11 +240,11 @@ def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None
     weights = whole_weights(model)
     if not is_first_process():
         return
-    pooled = _is_mean_pooled(recipe)
-    encoder = model.encoder if pooled else model
+    headed = _has_own_head(recipe)
+    encoder = model.encoder if headed else model
     kind = MODEL if recipe.training.lora is None else ADAPTER
-    encoder.save_pretrained(folder / kind, state_dict=below(weights, "encoder." if pooled else ""))
-    if pooled:
+    encoder.save_pretrained(folder / kind, state_dict=below(weights, "encoder." if headed else ""))
+    if headed:
         head = below(weights, "head.") or model.head.state_dict()
         save_file({name: tensor.contiguous() for name, tensor in head.items()}, folder / HEAD)
 
@@ -264,7 +262,7 @@ def restore_folds(recipe: TransformerRecipe, folders: Sequence[Path], tokenizer:
         else:
             encoder.load_adapter(folder / ADAPTER, adapter_name=f"model-{i}")
             encoder.set_adapter(f"model-{i}")
-        yield (_restore_head(recipe, encoder, folder) if _is_mean_pooled(recipe) else encoder).eval()
+        yield (_restore_head(recipe, encoder, folder) if _has_own_head(recipe) else encoder).eval()
 
 
 def continue_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *, n_heads: int = 1) -> Any:
@@ -284,17 +282,22 @@ def continue_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any,
     saved = json.loads((folder / DETAILS).read_text(encoding="utf-8"))["recipe"]
     _refuse_other_network(recipe, saved)
     encoder = _restore_encoder(recipe, folder, tokenizer, trainable=True)
-    if not _is_mean_pooled(recipe):
+    if not _has_own_head(recipe):
         return encoder
     model = _restore_head(recipe, encoder, folder)
-    if n_heads > 1:
-        return mean_pooled(encoder, recipe.training.multi_sample_dropout, n_heads=n_heads)
-    return model
+    return _with_head(recipe, encoder, n_heads=n_heads) if n_heads > 1 else model
+
+
+def pretrained_weights(weights: Weights, init: Path | None) -> Weights:
+    """The whole weights that training begins with: those of pre-training where there are any."""
+    if init is None:
+        return weights
+    return resolve_weights(str(init / (ENCODER if (init / ENCODER).is_dir() else MODEL)), source="folder")
 
 
 def _refuse_other_network(recipe: TransformerRecipe, saved: Mapping[str, Any]) -> None:
     wanted = recipe.model_dump(mode="json")
-    shape = [(key, wanted.get(key), saved.get(key)) for key in ("kind", "weights", "pooling")]
+    shape = [(key, wanted.get(key), saved.get(key)) for key in ("kind", "weights", "pooling", "hidden")]
     shape += [("training.lora", *(_lora_shape(one["training"]["lora"]) for one in (wanted, saved)))]
     faults = [
         Fault(key, f"{ours!r}", f"{theirs!r}, as it was pretrained") for key, ours, theirs in shape if ours != theirs
@@ -327,14 +330,24 @@ def _restore_head(recipe: TransformerRecipe, encoder: Any, folder: Path) -> Any:
     from safetensors.torch import load_file
 
     state = load_file(folder / HEAD)
-    n_heads = len(state["bias"]) // N_LABELS
-    model = mean_pooled(encoder, recipe.training.multi_sample_dropout, n_heads=n_heads)
+    n_heads = 1 if isinstance(recipe, TwoTowersRecipe) else len(state["bias"]) // N_LABELS
+    model = _with_head(recipe, encoder, n_heads=n_heads)
     model.head.load_state_dict(state)
     return model
 
 
-def _is_mean_pooled(recipe: TransformerRecipe) -> bool:
-    return isinstance(recipe, CrossEncoderRecipe) and recipe.pooling == "mean"
+def _has_own_head(recipe: TransformerRecipe) -> bool:
+    """Whether the head is ours, on the bare encoder's vectors."""
+    return isinstance(recipe, TwoTowersRecipe) or (
+        not isinstance(recipe, CausalLoraRecipe) and recipe.pooling == "mean"
+    )
+
+
+def _with_head(recipe: TransformerRecipe, encoder: Any, *, n_heads: int) -> Any:
+    n_masks = recipe.training.multi_sample_dropout
+    if isinstance(recipe, TwoTowersRecipe):
+        return two_towers(encoder, hidden=recipe.hidden, n_masks=n_masks)
+    return mean_pooled(encoder, n_masks, n_heads=n_heads)
 
 
 def with_lora(model: Any, training: TrainingSection, *, task_type: str) -> Any:

@@ -13,9 +13,10 @@ from competition.errors import CompetitionError, Fault
 from competition.tasks import Task, get_task
 from pipelines.backbones.evaluation import Labelled
 from pipelines.backbones.packing import PLACES
-from pipelines.backbones.pair_model import N_LABELS, load_tokenizer
+from pipelines.backbones.pair_model import load_tokenizer
 from pipelines.backbones.protocol import Corpus
-from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe
+from pipelines.backbones.two_towers import N_LABELS, TextPairs, encode_text_pairs
+from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe, TwoTowersRecipe
 from pipelines.encoding import RunTokens, encode_pairs, encode_prompts, render
 from pipelines.sections import PROMPT_FIELDS
 from pipelines.text import pair_texts, prompt_texts, target_kind
@@ -52,12 +53,7 @@ class PairReader:
 
     def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
         """Both sides with their prefixes, see `Reader`."""
-        texts = pair_texts(rows, task, self.recipe.text)
-        if self.recipe.joint == "tag":
-            texts["query"] = f"[{target_kind(task)}] " + texts["query"]
-        texts["query"] = self.recipe.query_prefix + texts["query"]
-        texts["target"] = self.recipe.target_prefix + texts["target"]
-        return texts
+        return _prefixed_texts(self.recipe, rows, task)
 
     def inputs(self, texts: pd.DataFrame) -> TokenRows:
         """Pairs of at most the recipe's length; the target is cut first."""
@@ -71,6 +67,35 @@ class PairReader:
             return by_head[..., 0, :]
         index = batch[HEAD].view(-1, 1, 1).expand(*by_head.shape[:-2], 1, N_LABELS)
         return by_head.gather(-2, index).squeeze(-2)
+
+
+@dataclass(frozen=True)
+class TowersReader:
+    """Query and target as a text each."""
+
+    recipe: TwoTowersRecipe
+    tokenizer: Any
+
+    def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+        """Both texts with their prefixes, see `Reader`."""
+        return _prefixed_texts(self.recipe, rows, task)
+
+    def inputs(self, texts: pd.DataFrame) -> TextPairs:
+        """Texts of at most the recipe's length, each cut at its end."""
+        return encode_text_pairs(self.tokenizer, texts, max_length=self.recipe.max_length)
+
+    def logits(self, model: Any, batch: dict[str, Any]) -> Any:
+        """What the head says, see `Reader`."""
+        return model(**batch)["logits"]
+
+
+def _prefixed_texts(recipe: CrossEncoderRecipe | TwoTowersRecipe, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+    texts = pair_texts(rows, task, recipe.text)
+    if recipe.joint == "tag":
+        texts["query"] = f"[{target_kind(task)}] " + texts["query"]
+    texts["query"] = recipe.query_prefix + texts["query"]
+    texts["target"] = recipe.target_prefix + texts["target"]
+    return texts
 
 
 @dataclass(frozen=True)
@@ -149,6 +174,8 @@ def reader_of(recipe: TransformerRecipe, tokenizer: Any) -> Reader:
     """The reader of the recipe's kind. For answers the tokenizer pads on the left from now on."""
     if isinstance(recipe, CrossEncoderRecipe):
         return PairReader(recipe, tokenizer)
+    if isinstance(recipe, TwoTowersRecipe):
+        return TowersReader(recipe, tokenizer)
     tokenizer.padding_side = "left"
     yes, no = answer_tokens(tokenizer, template=recipe.text.template, answers=recipe.text.answers)
     return AnswerReader(recipe, tokenizer, (no, yes))

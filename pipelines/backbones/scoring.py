@@ -1,15 +1,18 @@
 """Scores of inputs by a fitted network: batches by length under a token budget, without gradients."""
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from pipelines.backbones.packing import laid_out
 from pipelines.backbones.sharding import idle_passes
+from pipelines.backbones.two_towers import TextPairs
 from pipelines.tokens import Inputs, batches_by_length
 
 TOKENS_PER_BATCH = 4096
+PAIRS_PER_BATCH = 4096  # of vectors that a head compares
 
 Logits = Callable[[Any, Any], Any]  # model, batch -> (n_rows, 2), or (n_masks, n_rows, 2) while it trains
 
@@ -24,10 +27,13 @@ def score_inputs(
 ) -> np.ndarray:
     """Probability of label 1, float32 ``(n_rows,)``; with `half` matrices are multiplied in bf16.
 
-    The model must be in evaluation mode. `advance` is told how many rows are done.
+    The model must be in evaluation mode. `advance` is told how many rows are done. Of `TextPairs` every distinct text
+    is embedded once.
     """
     import torch
 
+    if isinstance(inputs, TextPairs):
+        return _score_text_pairs(model, inputs, half=half, advance=advance)
     inputs = laid_out(inputs, model)
     scores = np.empty(len(inputs), dtype=np.float32)
     device = next(model.parameters()).device
@@ -41,6 +47,41 @@ def score_inputs(
         for _ in range(idle):
             logits(model, to_tensors(inputs.batch(np.zeros(1, dtype=np.int64)), device))
     return scores
+
+
+def _score_text_pairs(model: Any, pairs: TextPairs, *, half: bool, advance: Callable[[int], None]) -> np.ndarray:
+    """`score_inputs` of text pairs: the vectors of their distinct texts, then the comparisons, which cost little."""
+    import torch
+
+    pairs = pairs.compact()
+    n_texts = len(pairs.queries) + len(pairs.targets)
+    shares = iter(np.diff(np.arange(n_texts + 1) * len(pairs) // max(n_texts, 1)).tolist())
+    scores = np.empty(len(pairs), dtype=np.float32)
+    with torch.inference_mode():
+        queries, targets = (
+            _vectors(model, texts, half=half, advance=lambda n_done: advance(sum(islice(shares, n_done))))
+            for texts in (pairs.queries, pairs.targets)
+        )
+        for start in range(0, len(pairs), PAIRS_PER_BATCH):
+            rows = slice(start, start + PAIRS_PER_BATCH)
+            logits = model.compare(queries[pairs.query[rows]], targets[pairs.target[rows]])
+            scores[rows] = torch.softmax(logits, dim=-1)[:, 1].cpu().numpy()
+    return scores
+
+
+def _vectors(model: Any, texts: Inputs, *, half: bool, advance: Callable[[int], None]) -> Any:
+    """What the network makes of each text, float32 ``(n_texts, size)``, on its device."""
+    import torch
+
+    device = next(model.parameters()).device
+    order = [np.zeros(0, dtype=np.int64), *batches_by_length(texts.lengths, tokens_per_batch=TOKENS_PER_BATCH)]
+    parts = []
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        for rows in order[1:]:
+            parts.append(model.embed(**to_tensors(texts.batch(rows), device)))
+            advance(len(rows))
+    places = torch.from_numpy(np.argsort(np.concatenate(order))).to(device)
+    return torch.cat(parts)[places] if parts else None
 
 
 def to_tensors(batch: dict[str, np.ndarray], device: Any = "cpu") -> dict[str, Any]:

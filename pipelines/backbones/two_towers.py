@@ -1,0 +1,141 @@
+"""Query and target read apart by one encoder, which is trained together with a head that compares them."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.encoding import padding
+from pipelines.tokens import Inputs, TokenRows
+
+N_LABELS = 2
+HEAD_DROPOUT = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class TextPairs:
+    """Which two texts each row has, see `pipelines.tokens.Inputs`; every distinct text is kept once.
+
+    Attributes
+    ----------
+    queries, targets
+        The distinct texts of each side.
+    query, target
+        The places of every row's texts among them, int64 ``(n_rows,)``.
+    """
+
+    queries: Inputs
+    targets: Inputs
+    query: np.ndarray
+    target: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @property
+    def pad(self) -> int:
+        """See `Inputs`."""
+        return self.queries.pad
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of both texts together, see `Inputs`."""
+        return np.asarray(self.queries.lengths[self.query] + self.targets.lengths[self.target])
+
+    def take(self, rows: np.ndarray) -> "TextPairs":
+        """See `Inputs`."""
+        return replace(self, query=self.query[rows], target=self.target[rows])
+
+    def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What `TokenRows.batch` gives for each side, its names with the prefixes ``query_`` and ``target_``."""
+        sides = {"query": self.queries.batch(self.query[rows]), "target": self.targets.batch(self.target[rows])}
+        return {f"{side}_{name}": values for side, batch in sides.items() for name, values in batch.items()}
+
+    def token_ids(self) -> np.ndarray:
+        """See `Inputs`."""
+        used = self.compact()
+        return np.union1d(used.queries.token_ids(), used.targets.token_ids())
+
+    def renumbered(self, table: np.ndarray) -> "TextPairs":
+        """See `Inputs`."""
+        return replace(self, queries=self.queries.renumbered(table), targets=self.targets.renumbered(table))
+
+    def compact(self) -> "TextPairs":
+        """The same rows, without the texts that none of them has."""
+        queries, query = np.unique(self.query, return_inverse=True)
+        targets, target = np.unique(self.target, return_inverse=True)
+        return TextPairs(self.queries.take(queries), self.targets.take(targets), query, target)
+
+
+def encode_text_pairs(tokenizer: Any, texts: pd.DataFrame, *, max_length: int) -> TextPairs:
+    """Model inputs of every row of `texts`, columns ``query, target``; a text is cut after `max_length` tokens."""
+    queries, query = _distinct(tokenizer, texts["query"], max_length)
+    targets, target = _distinct(tokenizer, texts["target"], max_length)
+    return TextPairs(queries, targets, query, target)
+
+
+def _distinct(tokenizer: Any, texts: pd.Series, max_length: int) -> tuple[TokenRows, np.ndarray]:
+    codes, distinct = pd.factorize(texts)
+    cut = {"truncation": True, "max_length": max_length, "verbose": False}
+    ids = tokenizer(list(distinct), **cut)["input_ids"] if len(distinct) else []
+    return TokenRows.of(ids, **padding(tokenizer)), codes
+
+
+def two_towers(encoder: Any, *, hidden: int, n_masks: int = 1) -> Any:
+    """A module: both texts' mean-pooled vectors, their comparison, dropout, a head of one or two linear layers.
+
+    `embed` gives the vector of a text, `compare` the logits of pairs of vectors: scoring calls them apart. With several
+    dropout masks the logits are ``(n_masks, n_rows, 2)`` while it trains (Inoue 2019).
+    """
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    size = encoder.config.get_text_config().hidden_size
+
+    class TwoTowers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+            self.dropout = nn.Dropout(HEAD_DROPOUT)
+            inner = [nn.Linear(4 * size + 1, hidden), nn.GELU(), nn.Dropout(HEAD_DROPOUT)] if hidden else []
+            last = nn.Linear(hidden or 4 * size + 1, N_LABELS)
+            self.head = nn.Sequential(*inner, last)
+            nn.init.zeros_(last.weight)  # of 4 * size + 1 random weights the cosine would be one
+            nn.init.zeros_(last.bias)
+
+        def embed(self, input_ids: Any, attention_mask: Any) -> Any:
+            """Vectors of texts, float32 ``(n_texts, size)``."""
+            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            mask = attention_mask.unsqueeze(-1).float()
+            return (states.float() * mask).sum(1) / mask.sum(1)
+
+        def compare(self, queries: Any, targets: Any) -> Any:
+            """Logits ``(n_rows, 2)`` of pairs of vectors, in float32: cosines lie close together."""
+            with torch.autocast(queries.device.type, enabled=False):
+                features = pair_features(queries, targets)
+                if self.training and n_masks > 1:
+                    return torch.stack([self.head(self.dropout(features)) for _ in range(n_masks)])
+                return self.head(self.dropout(features))
+
+        def forward(
+            self, query_input_ids: Any, query_attention_mask: Any, target_input_ids: Any, target_attention_mask: Any
+        ) -> dict[str, Any]:
+            queries = self.embed(query_input_ids, query_attention_mask)
+            targets = self.embed(target_input_ids, target_attention_mask)
+            return {"logits": self.compare(queries, targets)}
+
+        def get_input_embeddings(self) -> Any:
+            return self.encoder.get_input_embeddings()
+
+        def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+            self.encoder.gradient_checkpointing_enable(**kwargs)
+
+    def pair_features(queries: Any, targets: Any) -> Any:
+        """``[u, v, |u-v|, u*v, cosine]`` of vectors of length ``sqrt(size)``: numbers near 1 learn at usual rates."""
+        u, v = (functional.normalize(side, dim=-1) * size**0.5 for side in (queries, targets))
+        cosine = (u * v).sum(-1, keepdim=True) / size**0.5
+        return torch.cat([u, v, (u - v).abs(), u * v, cosine], dim=-1)
+
+    return TwoTowers()
