@@ -49,7 +49,8 @@ class CrossEncoder:
         from transformers import set_seed
 
         from pipelines.backbones.frozen_layers import FrozenLayers
-        from pipelines.backbones.pair_model import continue_pair_model, load_pair_model
+        from pipelines.backbones.pair_model import load_pair_model
+        from pipelines.backbones.pair_store import continue_pair_model
         from pipelines.backbones.readers import read_corpus
         from pipelines.backbones.trainer import train_network
 
@@ -96,7 +97,7 @@ class CrossEncoder:
 
     def save(self, folder: Path) -> None:
         """Write model (adapter and head only, with LoRA), tokenizer and recipe; of several processes the first does."""
-        from pipelines.backbones.pair_model import save_pair_model
+        from pipelines.backbones.pair_store import save_pair_model
         from pipelines.backbones.sharding import is_first_process
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,8 @@ class CrossEncoder:
         """
         import torch
 
-        from pipelines.backbones.pair_model import load_tokenizer, restore_folds
+        from pipelines.backbones.pair_model import load_tokenizer
+        from pipelines.backbones.pair_store import restore_folds
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         values = json.loads((folders[0] / DETAILS).read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from competition.errors import CompetitionError
-from pipelines.backbones.pair_model import pretrained_weights
+from pipelines.backbones.pair_store import pretrained_weights
 from pipelines.backbones.protocol import Workspace
 from pipelines.backbones.readers import Reading
 from pipelines.backbones.scoring import TOKENS_PER_BATCH, to_tensors

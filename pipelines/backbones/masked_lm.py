@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from competition.tasks import Task
-from pipelines.backbones.pair_model import ENCODER, loading, pretrained_weights
+from pipelines.backbones.pair_model import loading
+from pipelines.backbones.pair_store import ENCODER, pretrained_weights
 from pipelines.backbones.protocol import DETAILS, Workspace
 from pipelines.backbones.readers import read_corpus
 from pipelines.backbones.scoring import to_tensors

@@ -1,12 +1,10 @@
 """The network that scores a pair: a transformer with a head for two labels, or a language model that answers."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from competition.errors import CompetitionError, Fault
+from competition.errors import CompetitionError
 from pipelines.backbones.packing import (
     ROW_STARTS,
     VARLEN,
@@ -15,15 +13,11 @@ from pipelines.backbones.packing import (
     register_varlen,
     with_packed_head,
 )
-from pipelines.backbones.protocol import DETAILS
-from pipelines.backbones.sharding import below, is_first_process, whole_weights
 from pipelines.backbones.two_towers import HEAD_DROPOUT, N_LABELS, two_towers
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe, TwoTowersRecipe
 from pipelines.sections import TrainingSection
-from pipelines.weights import Weights, load_checked, resolve_weights
+from pipelines.weights import Weights, load_checked
 
-ADAPTER, MODEL, HEAD = "adapter", "model", "head.safetensors"
-ENCODER = "encoder"  # what masked-language modelling leaves: no head
 HEADS = ["score", "classifier", "pooler", "lm_head"]
 
 
@@ -49,28 +43,28 @@ def load_pair_model(recipe: TransformerRecipe, weights: Weights, tokenizer: Any,
             f"max_length {recipe.max_length} is more than {weights.name} can read",
             advice=f"set max_length to {tokenizer.model_max_length} or less",
         )
-    model = _pretrained(recipe, weights, tokenizer)
+    model = base_network(recipe, weights, tokenizer)
     if isinstance(recipe, CausalLoraRecipe):
         return with_lora(model, recipe.training, task_type="CAUSAL_LM")
-    if not _has_own_head(recipe):
+    if not has_own_head(recipe):
         return with_lora(model, recipe.training, task_type="SEQ_CLS")
-    return _with_head(recipe, with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION"), n_heads=n_heads)
+    return with_head(recipe, with_lora(model, recipe.training, task_type="FEATURE_EXTRACTION"), n_heads=n_heads)
 
 
-def _pretrained(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> Any:
+def base_network(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) -> Any:
     """The network that adapters are put on: the encoder alone, or with the head of its own class."""
-    auto_class = _auto_class(recipe)
+    auto_class = auto_class_of(recipe)
     refuse_larger(auto_class, weights, recipe.training.max_parameters)
     if recipe.training.attention == VARLEN:
         refuse_unpackable(read_config(weights), name=weights.name, max_length=recipe.max_length)
     settings = loading(recipe.training)
     if isinstance(recipe, CausalLoraRecipe):
         return text_part(load_checked(auto_class, weights, head_prefixes=(), **settings))
-    if _has_own_head(recipe):
+    if has_own_head(recipe):
         return text_part(load_checked(auto_class, weights, **settings))
     model = text_part(load_checked(auto_class, weights, num_labels=N_LABELS, **settings))
     model.config.pad_token_id = tokenizer.pad_token_id
-    return _with_own_head(recipe, with_fp32_head(model))
+    return with_row_heads(recipe, with_fp32_head(model))
 
 
 def with_fp32_head(model: Any) -> Any:
@@ -81,17 +75,19 @@ def with_fp32_head(model: Any) -> Any:
     return model
 
 
-def _with_own_head(recipe: TransformerRecipe, model: Any) -> Any:
+def with_row_heads(recipe: TransformerRecipe, model: Any) -> Any:
+    """The model, whose own head classifies every row of a packed batch where the recipe packs rows."""
     packed = recipe.training.attention == VARLEN and isinstance(recipe, CrossEncoderRecipe)
-    return with_packed_head(model) if packed and not _has_own_head(recipe) else model
+    return with_packed_head(model) if packed and not has_own_head(recipe) else model
 
 
-def _auto_class(recipe: TransformerRecipe) -> Any:
+def auto_class_of(recipe: TransformerRecipe) -> Any:
+    """The transformers class that loads the recipe's network."""
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     if isinstance(recipe, CausalLoraRecipe):
         return AutoModelForCausalLM
-    return AutoModel if _has_own_head(recipe) else AutoModelForSequenceClassification
+    return AutoModel if has_own_head(recipe) else AutoModelForSequenceClassification
 
 
 def read_config(weights: Weights) -> Any:
@@ -230,120 +226,15 @@ def mean_pooled(encoder: Any, n_masks: int = 1, *, n_heads: int = 1) -> Any:
     return MeanPooled()
 
 
-def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None:
-    """Write the model as safetensors: adapter (if any) and head, or all of it.
-
-    Of several processes the first one writes; where the network is shared out among them, all must call this.
-    """
-    from safetensors.torch import save_file
-
-    weights = whole_weights(model)
-    if not is_first_process():
-        return
-    headed = _has_own_head(recipe)
-    encoder = model.encoder if headed else model
-    kind = MODEL if recipe.training.lora is None else ADAPTER
-    encoder.save_pretrained(folder / kind, state_dict=below(weights, "encoder." if headed else ""))
-    if headed:
-        head = below(weights, "head.") or model.head.state_dict()
-        save_file({name: tensor.contiguous() for name, tensor in head.items()}, folder / HEAD)
-
-
-def restore_folds(recipe: TransformerRecipe, folders: Sequence[Path], tokenizer: Any) -> Iterator[Any]:
-    """The models that `save_pair_model` wrote to several folders, one after the other.
-
-    With adapters the base weights are resolved again by name, and loaded once: the model that is given wears one
-    fold's adapter at a time. Be done with it before the next is asked for.
-    """
-    encoder = None
-    for i, folder in enumerate(folders):
-        if encoder is None or recipe.training.lora is None:
-            encoder = _restore_encoder(recipe, folder, tokenizer, trainable=False)
-        else:
-            encoder.load_adapter(folder / ADAPTER, adapter_name=f"model-{i}")
-            encoder.set_adapter(f"model-{i}")
-        yield (_restore_head(recipe, encoder, folder) if _has_own_head(recipe) else encoder).eval()
-
-
-def continue_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *, n_heads: int = 1) -> Any:
-    """The recipe's model on the weights that pre-training left in `folder`, ready to be trained further.
-
-    Weights of supervised pre-training bring their adapter and head along; those of masked-language modelling are an
-    encoder, which gets a new head.
-
-    Raises
-    ------
-    CompetitionError
-        They are of another base model, pooling or adapter shape than the recipe's.
-    """
-    if (folder / ENCODER).is_dir():
-        stored = resolve_weights(str(folder / ENCODER), source="folder")
-        return load_pair_model(recipe, stored, tokenizer, n_heads=n_heads)
-    saved = json.loads((folder / DETAILS).read_text(encoding="utf-8"))["recipe"]
-    _refuse_other_network(recipe, saved)
-    encoder = _restore_encoder(recipe, folder, tokenizer, trainable=True)
-    if not _has_own_head(recipe):
-        return encoder
-    model = _restore_head(recipe, encoder, folder)
-    return _with_head(recipe, encoder, n_heads=n_heads) if n_heads > 1 else model
-
-
-def pretrained_weights(weights: Weights, init: Path | None) -> Weights:
-    """The whole weights that training begins with: those of pre-training where there are any."""
-    if init is None:
-        return weights
-    return resolve_weights(str(init / (ENCODER if (init / ENCODER).is_dir() else MODEL)), source="folder")
-
-
-def _refuse_other_network(recipe: TransformerRecipe, saved: Mapping[str, Any]) -> None:
-    wanted = recipe.model_dump(mode="json")
-    shape = [(key, wanted.get(key), saved.get(key)) for key in ("kind", "weights", "pooling", "hidden")]
-    shape += [("training.lora", *(_lora_shape(one["training"]["lora"]) for one in (wanted, saved)))]
-    faults = [
-        Fault(key, f"{ours!r}", f"{theirs!r}, as it was pretrained") for key, ours, theirs in shape if ours != theirs
-    ]
-    if faults:
-        raise CompetitionError(
-            "the pretrained weights are of another network than the recipe's",
-            faults=faults,
-            advice="pretrain with the same recipe (the learning rate and the like may differ)",
-        )
-
-
-def _lora_shape(lora: Mapping[str, Any] | None) -> Any:
-    return lora and {key: lora[key] for key in ("r", "alpha", "target_modules")}
-
-
-def _restore_encoder(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *, trainable: bool) -> Any:
-    if (folder / ADAPTER).is_dir():
-        from peft import PeftModel
-
-        weights = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
-        base = _pretrained(recipe, weights, tokenizer)
-        return PeftModel.from_pretrained(base, folder / ADAPTER, is_trainable=trainable)
-    stored = resolve_weights(str(folder / MODEL), source="folder")
-    encoder = load_checked(_auto_class(recipe), stored, head_prefixes=(), **loading(recipe.training))
-    return _with_own_head(recipe, encoder)
-
-
-def _restore_head(recipe: TransformerRecipe, encoder: Any, folder: Path) -> Any:
-    from safetensors.torch import load_file
-
-    state = load_file(folder / HEAD)
-    n_heads = 1 if isinstance(recipe, TwoTowersRecipe) else len(state["bias"]) // N_LABELS
-    model = _with_head(recipe, encoder, n_heads=n_heads)
-    model.head.load_state_dict(state)
-    return model
-
-
-def _has_own_head(recipe: TransformerRecipe) -> bool:
+def has_own_head(recipe: TransformerRecipe) -> bool:
     """Whether the head is ours, on the bare encoder's vectors."""
     return isinstance(recipe, TwoTowersRecipe) or (
         not isinstance(recipe, CausalLoraRecipe) and recipe.pooling == "mean"
     )
 
 
-def _with_head(recipe: TransformerRecipe, encoder: Any, *, n_heads: int) -> Any:
+def with_head(recipe: TransformerRecipe, encoder: Any, *, n_heads: int) -> Any:
+    """The encoder under a new head of ours, see `has_own_head`."""
     n_masks = recipe.training.multi_sample_dropout
     if isinstance(recipe, TwoTowersRecipe):
         return two_towers(encoder, hidden=recipe.hidden, n_masks=n_masks)

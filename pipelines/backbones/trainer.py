@@ -61,9 +61,7 @@ def train_network(
             rows = replace(rows, inputs=rows.inputs.renumbered(table))
             judged = judged and replace(judged, inputs=judged.inputs.renumbered(table))
         trainer = make_trainer(model, rows, training=training, workspace=workspace, logits=logits, judged=judged)
-        with trainer.args.main_process_first(
-            local=False
-        ):  # one process deletes what is not whole, the others find it gone
+        with trainer.args.main_process_first(local=False):  # the first deletes what is not whole
             checkpoint = last_checkpoint(Path(trainer.args.output_dir))
         if checkpoint:
             log.info("going on from %s", checkpoint)
@@ -301,7 +299,8 @@ def _loader(rows: Labelled, batches: TrainingBatches) -> Any:
     def collate(numbers: Any) -> dict[str, Any]:
         return {**to_tensors(rows.inputs.batch(numbers)), "labels": torch.from_numpy(labels[numbers])}
 
-    return Batches(_Numbers(len(rows.inputs)), batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]  # it asks for lists
+    numbers: Any = _Numbers(len(rows.inputs))
+    return Batches(numbers, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]  # it asks for lists
 
 
 class _Numbers:

@@ -1,0 +1,131 @@
+"""How fitted networks are kept: as safetensors, with adapters and head apart from the base; and taken up again."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from competition.errors import CompetitionError, Fault
+from pipelines.backbones.pair_model import (
+    auto_class_of,
+    base_network,
+    has_own_head,
+    load_pair_model,
+    loading,
+    with_head,
+    with_row_heads,
+)
+from pipelines.backbones.protocol import DETAILS
+from pipelines.backbones.sharding import below, is_first_process, whole_weights
+from pipelines.backbones.two_towers import N_LABELS
+from pipelines.config import TransformerRecipe, TwoTowersRecipe
+from pipelines.weights import Weights, load_checked, resolve_weights
+
+ADAPTER, MODEL, HEAD = "adapter", "model", "head.safetensors"
+ENCODER = "encoder"  # what masked-language modelling leaves: no head
+
+
+def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None:
+    """Write the model as safetensors: adapter (if any) and head, or all of it.
+
+    Of several processes the first one writes; where the network is shared out among them, all must call this.
+    """
+    from safetensors.torch import save_file
+
+    weights = whole_weights(model)
+    if not is_first_process():
+        return
+    headed = has_own_head(recipe)
+    encoder = model.encoder if headed else model
+    kind = MODEL if recipe.training.lora is None else ADAPTER
+    encoder.save_pretrained(folder / kind, state_dict=below(weights, "encoder." if headed else ""))
+    if headed:
+        head = below(weights, "head.") or model.head.state_dict()
+        save_file({name: tensor.contiguous() for name, tensor in head.items()}, folder / HEAD)
+
+
+def restore_folds(recipe: TransformerRecipe, folders: Sequence[Path], tokenizer: Any) -> Iterator[Any]:
+    """The models that `save_pair_model` wrote to several folders, one after the other.
+
+    With adapters the base weights are resolved again by name, and loaded once: the model that is given wears one
+    fold's adapter at a time. Be done with it before the next is asked for.
+    """
+    encoder = None
+    for i, folder in enumerate(folders):
+        if encoder is None or recipe.training.lora is None:
+            encoder = _restore_encoder(recipe, folder, tokenizer, trainable=False)
+        else:
+            encoder.load_adapter(folder / ADAPTER, adapter_name=f"model-{i}")
+            encoder.set_adapter(f"model-{i}")
+        yield (_restore_head(recipe, encoder, folder) if has_own_head(recipe) else encoder).eval()
+
+
+def continue_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *, n_heads: int = 1) -> Any:
+    """The recipe's model on the weights that pre-training left in `folder`, ready to be trained further.
+
+    Weights of supervised pre-training bring their adapter and head along; those of masked-language modelling are an
+    encoder, which gets a new head.
+
+    Raises
+    ------
+    CompetitionError
+        They are of another base model, pooling or adapter shape than the recipe's.
+    """
+    if (folder / ENCODER).is_dir():
+        stored = resolve_weights(str(folder / ENCODER), source="folder")
+        return load_pair_model(recipe, stored, tokenizer, n_heads=n_heads)
+    saved = json.loads((folder / DETAILS).read_text(encoding="utf-8"))["recipe"]
+    _refuse_other_network(recipe, saved)
+    encoder = _restore_encoder(recipe, folder, tokenizer, trainable=True)
+    if not has_own_head(recipe):
+        return encoder
+    model = _restore_head(recipe, encoder, folder)
+    return with_head(recipe, encoder, n_heads=n_heads) if n_heads > 1 else model
+
+
+def pretrained_weights(weights: Weights, init: Path | None) -> Weights:
+    """The whole weights that training begins with: those of pre-training where there are any."""
+    if init is None:
+        return weights
+    return resolve_weights(str(init / (ENCODER if (init / ENCODER).is_dir() else MODEL)), source="folder")
+
+
+def _refuse_other_network(recipe: TransformerRecipe, saved: Mapping[str, Any]) -> None:
+    wanted = recipe.model_dump(mode="json")
+    shape = [(key, wanted.get(key), saved.get(key)) for key in ("kind", "weights", "pooling", "hidden")]
+    shape += [("training.lora", *(_lora_shape(one["training"]["lora"]) for one in (wanted, saved)))]
+    faults = [
+        Fault(key, f"{ours!r}", f"{theirs!r}, as it was pretrained") for key, ours, theirs in shape if ours != theirs
+    ]
+    if faults:
+        raise CompetitionError(
+            "the pretrained weights are of another network than the recipe's",
+            faults=faults,
+            advice="pretrain with the same recipe (the learning rate and the like may differ)",
+        )
+
+
+def _lora_shape(lora: Mapping[str, Any] | None) -> Any:
+    return lora and {key: lora[key] for key in ("r", "alpha", "target_modules")}
+
+
+def _restore_encoder(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *, trainable: bool) -> Any:
+    if (folder / ADAPTER).is_dir():
+        from peft import PeftModel
+
+        weights = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
+        base = base_network(recipe, weights, tokenizer)
+        return PeftModel.from_pretrained(base, folder / ADAPTER, is_trainable=trainable)
+    stored = resolve_weights(str(folder / MODEL), source="folder")
+    encoder = load_checked(auto_class_of(recipe), stored, head_prefixes=(), **loading(recipe.training))
+    return with_row_heads(recipe, encoder)
+
+
+def _restore_head(recipe: TransformerRecipe, encoder: Any, folder: Path) -> Any:
+    from safetensors.torch import load_file
+
+    state = load_file(folder / HEAD)
+    n_heads = 1 if isinstance(recipe, TwoTowersRecipe) else len(state["bias"]) // N_LABELS
+    model = with_head(recipe, encoder, n_heads=n_heads)
+    model.head.load_state_dict(state)
+    return model
