@@ -10,10 +10,11 @@ from tiny import make_rows, make_tokenizer, one_by_one
 
 from competition.errors import CompetitionError
 from competition.tasks import QI
+from pipelines.backbones.answers import answer_tokens
 from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.pair_model import load_tokenizer
 from pipelines.backbones.protocol import Corpus, Workspace
-from pipelines.backbones.readers import answer_tokens, reader_of
+from pipelines.backbones.readers import reader_of
 from pipelines.config import load_recipe
 
 ROWS = make_rows(24, seed=1)
@@ -57,6 +58,28 @@ def test_without_training_the_score_is_the_softmax_of_the_two_answers(gemma: Pat
         expected.append(float(torch.softmax(logits[[yes, no]], dim=0)[0]))
     np.testing.assert_allclose(model.predict(ROWS, QI), expected, atol=1e-5)
     assert not (tmp_path / "scratch").exists(), "nothing was trained"
+
+
+def test_answers_in_half_precision_tell_rows_apart(gemma: Path, tmp_path: Path) -> None:
+    """Logits in bf16 have some 8 bits: groups of rows would share a score, and no threshold could part them."""
+    half, full = (
+        asked(gemma, tmp_path, "training.epochs=0", f"training.precision={name}").fit(ROWS, QI).predict(ROWS, QI)
+        for name in ("bf16", "fp32")
+    )
+    assert len(np.unique(half)) == len(np.unique(full))
+    np.testing.assert_allclose(half, full, atol=0.05)
+
+
+def test_a_language_model_that_is_trained_whole_keeps_its_output_layer(gemma: Path, tmp_path: Path) -> None:
+    short = ["training.epochs=1", "training.batch_size=8", "training.precision=fp32"]
+    recipe = load_recipe("gemma-3-270m-yesno", [f"weights.name={gemma}", *short])
+    whole = recipe.model_copy(update={"training": recipe.training.model_copy(update={"lora": None})})  # type: ignore[union-attr]
+    space = Workspace(tmp_path / "cache", tmp_path / "scratch", Corpus.of([ROWS]), 3, threads=1)
+    model = CrossEncoder(whole, space).fit(ROWS, QI)  # type: ignore[arg-type]
+    model.save(tmp_path / "saved")
+    np.testing.assert_array_equal(
+        CrossEncoder.load(tmp_path / "saved", space).predict(ROWS, QI), model.predict(ROWS, QI)
+    )
 
 
 def test_the_padding_side_of_the_folder_changes_no_score(gemma: Path, tmp_path: Path) -> None:

@@ -208,10 +208,21 @@ def test_four_bits_without_bitsandbytes_are_refused(gemma: Path, tmp_path: Path)
         unfitted(gemma, tmp_path, "training.quantize=nf4", recipe="gemma-3-12b").fit(ROWS, QI)
 
 
+def wider(model: Path, folder: Path) -> Path:
+    """The tiny model with layers as wide as a block of four-bit weights, which CPUs ask for."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32, "query_pre_attn_scalar": 32}
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model, **sizes)).save_pretrained(folder)
+    load_tokenizer(model).save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("recipe", ["gemma-3-12b", "gemma-3-270m-yesno"])
 def test_adapters_on_four_bits_survive_save_and_load(recipe: str, gemma: Path, tmp_path: Path) -> None:
     bitsandbytes: Any = pytest.importorskip("bitsandbytes")
-    model = unfitted(gemma, tmp_path, "training.quantize=nf4", recipe=recipe).fit(ROWS, QI)
+    folder = wider(gemma, tmp_path / "wide")
+    model = unfitted(folder, tmp_path, "training.quantize=nf4", recipe=recipe).fit(ROWS, QI)
     assert any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.model.modules())
     model.save(tmp_path / "saved")
     scores = model.predict(ROWS, QI)

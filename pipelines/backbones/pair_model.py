@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from competition.errors import CompetitionError
+from pipelines.backbones.answers import answer_labels, with_answer_head
 from pipelines.backbones.packing import (
     ROW_STARTS,
     VARLEN,
@@ -59,7 +60,10 @@ def base_network(recipe: TransformerRecipe, weights: Weights, tokenizer: Any) ->
         refuse_unpackable(read_config(weights), name=weights.name, max_length=recipe.max_length)
     settings = loading(recipe.training)
     if isinstance(recipe, CausalLoraRecipe):
-        return text_part(load_checked(auto_class, weights, head_prefixes=(), **settings))
+        model = text_part(load_checked(auto_class, weights, head_prefixes=(), **settings))
+        if recipe.training.lora is None:  # the whole model is trained and kept, its output layer too
+            return model
+        return with_answer_head(model, answer_labels(recipe, tokenizer))
     if has_own_head(recipe):
         return text_part(load_checked(auto_class, weights, **settings))
     model = text_part(load_checked(auto_class, weights, num_labels=N_LABELS, **settings))
@@ -147,7 +151,7 @@ def quantisation(training: TrainingSection) -> dict[str, Any]:
     if find_spec("bitsandbytes") is None:
         raise CompetitionError(
             f'training.quantize = "{training.quantize}" needs bitsandbytes, which is not installed',
-            advice="pip install bitsandbytes, or leave training.quantize out",
+            advice="pip install 'relstack[quantize]', or leave training.quantize out",
         )
     import torch
     from transformers import BitsAndBytesConfig

@@ -9,16 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from competition.errors import CompetitionError, Fault
 from competition.tasks import Task, get_task
+from pipelines.backbones.answers import answer_labels
 from pipelines.backbones.evaluation import Labelled
 from pipelines.backbones.packing import PLACES
 from pipelines.backbones.pair_model import load_tokenizer
 from pipelines.backbones.protocol import Corpus
 from pipelines.backbones.two_towers import N_LABELS, TextPairs, encode_text_pairs
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe, TwoTowersRecipe
-from pipelines.encoding import RunTokens, encode_pairs, encode_prompts, render
-from pipelines.sections import PROMPT_FIELDS
+from pipelines.encoding import RunTokens, encode_pairs, encode_prompts
 from pipelines.text import pair_texts, prompt_texts, target_kind
 from pipelines.tokens import HEAD, Inputs, Joined, TokenRows
 
@@ -120,10 +119,11 @@ class AnswerReader:
         """Logits of the two answers after the last token, see `Reader`."""
         if PLACES in batch:
             last = batch[PLACES][:, -1]
-            return model(**batch, logits_to_keep=last, use_cache=False)["logits"][0, :, list(self.labels)]
-        places = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)  # padding on the left must not move tokens
-        logits = model(**batch, position_ids=places, logits_to_keep=1)["logits"]  # of one token, not of the vocabulary
-        return logits[:, -1, list(self.labels)]
+            logits = model(**batch, logits_to_keep=last, use_cache=False)["logits"][0]
+        else:
+            places = (batch["attention_mask"].cumsum(-1) - 1).clamp_min(0)  # padding on the left must not move tokens
+            logits = model(**batch, position_ids=places, logits_to_keep=1)["logits"][:, -1]
+        return logits if logits.shape[-1] == N_LABELS else logits[:, list(self.labels)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,32 +177,4 @@ def reader_of(recipe: TransformerRecipe, tokenizer: Any) -> Reader:
     if isinstance(recipe, TwoTowersRecipe):
         return TowersReader(recipe, tokenizer)
     tokenizer.padding_side = "left"
-    yes, no = answer_tokens(tokenizer, template=recipe.text.template, answers=recipe.text.answers)
-    return AnswerReader(recipe, tokenizer, (no, yes))
-
-
-def answer_tokens(tokenizer: Any, *, template: str, answers: tuple[str, str]) -> tuple[int, int]:
-    """The ids of the tokens that the two answers are after the prompt and a blank.
-
-    Raises
-    ------
-    CompetitionError
-        An answer is not exactly one token, is no known token, or both are the same token.
-    """
-    prompt, _ = render(template, dict.fromkeys(PROMPT_FIELDS, "x"))
-    before = tokenizer(prompt)["input_ids"]
-    found, faults = [], []
-    for answer in answers:
-        ids = tokenizer(f"{prompt} {answer}")["input_ids"]
-        new = ids[len(before) :]
-        if ids[: len(before)] != before or len(new) != 1 or new[0] == tokenizer.unk_token_id:
-            tokens = tokenizer.convert_ids_to_tokens(new)
-            faults.append(Fault("text.answers", f"{answer!r} is {tokens} after the prompt", "one known token"))
-        found += new[:1]
-    if not faults and found[0] == found[1]:
-        faults.append(Fault("text.answers", "both answers are the same token", "two different tokens"))
-    if faults:
-        raise CompetitionError(
-            "the answers cannot be told apart by one token", faults=faults, advice="change text.answers"
-        )
-    return found[0], found[1]
+    return AnswerReader(recipe, tokenizer, answer_labels(recipe, tokenizer))

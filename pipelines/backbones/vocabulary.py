@@ -47,7 +47,7 @@ def _can_trim(model: Any, layer: Any, pad: int) -> bool:
     from torch import nn
 
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    shared = output is not None and output.weight is layer.weight
+    shared = getattr(output, "weight", None) is layer.weight
     return type(layer) is nn.Embedding and layer.weight.requires_grad and not shared and pad < MOST_LOW_IDS
 
 
