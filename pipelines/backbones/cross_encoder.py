@@ -42,6 +42,7 @@ class CrossEncoder:
         """A fitted network. A killed fit goes on from its last checkpoint in the workspace's scratch folder."""
         from transformers import set_seed
 
+        from pipelines.backbones.dropout import quick_dropout
         from pipelines.backbones.pair_model import load_pair_model
         from pipelines.backbones.readers import read_corpus
         from pipelines.backbones.trainer import train_network
@@ -54,14 +55,15 @@ class CrossEncoder:
         )
         reading = read_corpus(self.recipe, weights.folder, self.workspace.corpus, task)
         model = load_pair_model(self.recipe, weights, reading.tokenizer)
-        found = train_network(
-            model,
-            reading.labelled(rows, task),
-            training=training,
-            workspace=self.workspace,
-            logits=reading.reader.logits,
-            judged=reading.labelled(judged, task) if training.evaluate else None,
-        )
+        with quick_dropout():
+            found = train_network(
+                model,
+                reading.labelled(rows, task),
+                training=training,
+                workspace=self.workspace,
+                logits=reading.reader.logits,
+                judged=reading.labelled(judged, task) if training.evaluate else None,
+            )
         return replace(self, model=model.eval(), tokenizer=reading.tokenizer, evaluations=tuple(found))
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
