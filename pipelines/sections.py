@@ -150,6 +150,8 @@ class TrainingSection(Section):
     trim_vocabulary
         Trains only the embeddings of tokens that occur (the others keep their values): less memory, fewer seconds.
         It has no effect behind adapters, where embeddings are frozen.
+    scoring
+        What computes the scores on CPUs: ``torch``, or ``openvino`` (the extra `openvino`), which is faster in bf16.
     evaluate
         How often per epoch the network is evaluated, on rows of train that are left out of training for it and share
         no query with it; the weights of the best evaluation score in the end.
@@ -160,7 +162,7 @@ class TrainingSection(Section):
     later: ClassVar[frozenset[str]] = frozenset(
         {
             "schedule", "label_smoothing", "multi_sample_dropout", "r_drop", "fgm", "awp", "ema", "max_parameters",
-            "quantize", "tokens_per_batch", "attention", "trim_vocabulary", "evaluate", "evaluate_rows",
+            "quantize", "tokens_per_batch", "attention", "trim_vocabulary", "evaluate", "evaluate_rows", "scoring",
         }
     )  # fmt: skip
 
@@ -186,6 +188,7 @@ class TrainingSection(Section):
     tokens_per_batch: int | None = Field(None, ge=16)
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     trim_vocabulary: bool = True
+    scoring: Literal["torch", "openvino"] = "torch"
     evaluate: int = Field(0, ge=0, le=10)
     evaluate_rows: int = Field(2000, ge=10)
 

@@ -15,8 +15,10 @@ from competition.errors import CompetitionError
 from competition.tasks import Task
 from pipelines.backbones.evaluation import carve
 from pipelines.backbones.protocol import DETAILS, Workspace
+from pipelines.backbones.scoring import Logits
 from pipelines.config import TransformerRecipe
 from pipelines.progress import progress
+from pipelines.tokens import Inputs
 from pipelines.weights import resolve_weights
 
 log = logging.getLogger(__name__)
@@ -77,8 +79,9 @@ class CrossEncoder:
         reading = reading_of(self.recipe, self.tokenizer, self.workspace.corpus, task)
         inputs, codes = reading.tokens.of(reading.reader.texts(rows, task))
         half = self.recipe.training.precision == "bf16"
+        logits = self._scoring_logits(reading.reader.logits, inputs, half=half)
         with progress(f"score {task.name} pairs", total=len(inputs)) as advance:
-            scores = score_inputs(self.model, inputs, logits=reading.reader.logits, half=half, advance=advance)
+            scores = score_inputs(self.model, inputs, logits=logits, half=half, advance=advance)
         return np.asarray(scores[codes])
 
     def save(self, folder: Path) -> None:
@@ -113,6 +116,16 @@ class CrossEncoder:
             "device": str(parameters[0].device),
             "evaluations": list(self.evaluations),
         }
+
+    def _scoring_logits(self, logits: Logits, inputs: Inputs, *, half: bool) -> Logits:
+        """`logits`, by the engine that the recipe names; on GPUs torch's always."""
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        if self.recipe.training.scoring == "torch" or not on_cpu or not len(inputs):
+            return logits
+        from pipelines.backbones.openvino_scoring import openvino_logits
+
+        names = inputs.batch(np.arange(1))
+        return openvino_logits(self.model, names, logits=logits, half=half, threads=self.workspace.threads)
 
     def _subsample(self, train: pd.DataFrame) -> pd.DataFrame:
         limit = self.recipe.training.max_rows
