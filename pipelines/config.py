@@ -239,6 +239,8 @@ class TwoTowersRecipe(Section):
     def _two_texts_per_row(self) -> "TwoTowersRecipe":
         if self.training.attention == "varlen" or self.training.sharding == "fsdp":
             raise ValueError('two_towers works neither with attention = "varlen" nor with sharding = "fsdp"')
+        if self.training.scoring == "openvino":
+            raise ValueError('two_towers is scored by torch: leave training.scoring = "openvino" out')
         return self
 
 

@@ -170,6 +170,8 @@ class TrainingSection(Section):
         The embeddings and so many layers from below keep their pretrained weights and have no dropout. What they make
         of every input is computed once and kept on disk, for all epochs and folds: only the layers above run. For
         encoders of the BERT and XLM-R families.
+    scoring
+        What computes the scores on CPUs: ``torch``, or ``openvino`` (the extra `openvino`), which is faster in bf16.
     evaluate
         How often per epoch the network is evaluated, on rows of train that are left out of training for it and share
         no query with it; the weights of the best evaluation score in the end.
@@ -187,7 +189,7 @@ class TrainingSection(Section):
         {
             "schedule", "label_smoothing", "multi_sample_dropout", "r_drop", "fgm", "awp", "ema", "max_parameters",
             "quantize", "tokens_per_batch", "attention", "trim_vocabulary", "evaluate", "evaluate_rows",
-            "gpus", "sharding", "freeze_layers",
+            "gpus", "sharding", "freeze_layers", "scoring",
         }
     )  # fmt: skip
 
@@ -214,6 +216,7 @@ class TrainingSection(Section):
     attention: Literal["auto", "eager", "sdpa", "varlen"] = "auto"
     trim_vocabulary: bool = True
     freeze_layers: int = Field(0, ge=0)
+    scoring: Literal["torch", "openvino"] = "torch"
     evaluate: int = Field(0, ge=0, le=10)
     evaluate_rows: int = Field(2000, ge=10)
     gpus: int = Field(1, ge=1)
@@ -244,6 +247,12 @@ class TrainingSection(Section):
             raise ValueError("freeze_layers and fgm exclude each other: embeddings are not read while it trains")
         if self.freeze_layers and (self.attention == "varlen" or self.sharding == "fsdp"):
             raise ValueError('freeze_layers works neither with attention = "varlen" nor with sharding = "fsdp"')
+        return self
+
+    @model_validator(mode="after")
+    def _converted_from_padded_tokens(self) -> "TrainingSection":
+        if self.scoring == "openvino" and (self.freeze_layers or self.attention == "varlen" or self.quantize):
+            raise ValueError('scoring = "openvino" goes with none of freeze_layers, attention = "varlen" and quantize')
         return self
 
     @model_validator(mode="after")

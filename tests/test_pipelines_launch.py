@@ -21,7 +21,7 @@ from competition.tasks import QI
 from oof.store import SCRATCH, PartKey
 from pipelines.backbones import load
 from pipelines.backbones.protocol import PAIR, Corpus, Workspace
-from pipelines.backbones.scoring import TOKENS_PER_BATCH
+from pipelines.backbones.scoring import TOKENS_ON_CPU
 from pipelines.backbones.sharding import layer_classes
 from pipelines.config import load_recipe, recipe_values
 from pipelines.launch import (
@@ -109,7 +109,7 @@ def test_what_a_process_cannot_do_is_reported_with_its_cause(steady: Path, tmp_p
 # Shares of the network (FSDP2), killed and resumed
 
 KEY = PartKey("QI", "gemma-3-12b", 1)
-N_DEV = 341  # of 24 tokens each, 170 to a batch: the shares of 171 and 170 rows take two batches and one
+N_DEV = 85  # two shares of which one needs a batch more
 SHARED = [
     "training.gpus=2", "training.sharding=fsdp", "max_length=24", "training.epochs=30", "training.batch_size=32",
     "training.learning_rate=1e-3", "training.precision=fp32",
@@ -171,7 +171,7 @@ def test_a_shared_out_network_survives_kill_and_resume_and_makes_its_part(
     assert [message for message in caplog.messages if message.startswith(f"going on from {scratch}")]
     dev = run.rows("QI")["dev"]
     shares = [len(dev.iloc[rank::2].drop_duplicates(PAIR)) for rank in (0, 1)]
-    n_batches = [len(batches_by_length(np.full(n, 24), tokens_per_batch=TOKENS_PER_BATCH)) for n in shares]
+    n_batches = [len(batches_by_length(np.full(n, 24), tokens_per_batch=TOKENS_ON_CPU)) for n in shares]
     assert n_batches == [2, 1], "one process must pass the network in vain"
     manifest = run.parts.manifest(KEY)
     assert manifest.details["processes"] == 2

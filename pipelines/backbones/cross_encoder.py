@@ -16,8 +16,10 @@ from competition.errors import CompetitionError
 from competition.tasks import Task
 from pipelines.backbones.evaluation import carve
 from pipelines.backbones.protocol import DETAILS, Workspace
+from pipelines.backbones.scoring import Logits
 from pipelines.config import TransformerRecipe
 from pipelines.progress import progress
+from pipelines.tokens import Inputs
 from pipelines.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class CrossEncoder:
         """A fitted network. A killed fit goes on from its last checkpoint in the workspace's scratch folder."""
         from transformers import set_seed
 
+        from pipelines.backbones.dropout import quick_dropout
         from pipelines.backbones.frozen_layers import FrozenLayers
         from pipelines.backbones.pair_model import load_pair_model
         from pipelines.backbones.pair_store import continue_pair_model
@@ -68,7 +71,7 @@ class CrossEncoder:
         else:
             model = continue_pair_model(self.recipe, self.workspace.init, reading.tokenizer, n_heads=n_heads)
         frozen = FrozenLayers.of(self.recipe, weights, self.workspace)
-        with frozen.taken_out(model, reading) if frozen else nullcontext(reading) as reading:
+        with frozen.taken_out(model, reading) if frozen else nullcontext(reading) as reading, quick_dropout():
             found = train_network(
                 model,
                 reading.joint(rows, task, others) if others else reading.labelled(rows, task),
@@ -91,8 +94,9 @@ class CrossEncoder:
         half = self.recipe.training.half
         with self.frozen.taken_out(self.model, reading) if self.frozen else nullcontext(reading) as reading:
             inputs, codes = reading.tokens.of(reading.reader.texts(rows, task))
+            logits = self._scoring_logits(reading.reader.logits, inputs, half=half)
             with progress(f"score {task.name} pairs", total=len(inputs)) as advance:
-                scores = score_inputs(self.model, inputs, logits=reading.reader.logits, half=half, advance=advance)
+                scores = score_inputs(self.model, inputs, logits=logits, half=half, advance=advance)
         return np.asarray(scores[codes])
 
     def save(self, folder: Path) -> None:
@@ -141,6 +145,16 @@ class CrossEncoder:
             "half_precision": self.recipe.training.half,
             "evaluations": list(self.evaluations),
         }
+
+    def _scoring_logits(self, logits: Logits, inputs: Inputs, *, half: bool) -> Logits:
+        """`logits`, by the engine that the recipe names; on GPUs torch's always."""
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        if self.recipe.training.scoring == "torch" or not on_cpu or not len(inputs):
+            return logits
+        from pipelines.backbones.openvino_scoring import openvino_logits
+
+        names = inputs.batch(np.arange(1))
+        return openvino_logits(self.model, names, logits=logits, half=half, threads=self.workspace.threads)
 
     def _subsample(self, train: pd.DataFrame) -> pd.DataFrame:
         limit = self.recipe.training.max_rows

@@ -14,7 +14,7 @@ from competition.errors import CompetitionError
 from pipelines.backbones.pair_store import pretrained_weights
 from pipelines.backbones.protocol import Workspace
 from pipelines.backbones.readers import Reading
-from pipelines.backbones.scoring import TOKENS_PER_BATCH, to_tensors
+from pipelines.backbones.scoring import TOKENS_ON_CPU, to_tensors
 from pipelines.backbones.two_towers import TextPairs
 from pipelines.config import TransformerRecipe
 from pipelines.encoding import RunTokens
@@ -148,7 +148,7 @@ class FrozenLayers:
             queries, targets = (self._states(lower, side, kept=kept) for side in (inputs.queries, inputs.targets))
             return replace(inputs, queries=queries, targets=targets)
         assert isinstance(inputs, TokenRows), "encoders of these families read tokens"
-        batches = batches_by_length(inputs.lengths, tokens_per_batch=TOKENS_PER_BATCH)
+        batches = batches_by_length(inputs.lengths, tokens_per_batch=TOKENS_ON_CPU)
         begins = np.empty(len(inputs), dtype=np.int64)
         order = np.concatenate([np.zeros(0, dtype=np.int64), *batches])
         begins[order] = starts_of(inputs.lengths[order])[:-1]
