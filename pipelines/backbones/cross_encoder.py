@@ -51,7 +51,9 @@ class CrossEncoder:
         from pipelines.backbones.frozen_layers import FrozenLayers
         from pipelines.backbones.pair_model import load_pair_model
         from pipelines.backbones.readers import read_corpus
+        from pipelines.backbones.scoring import begin_comparing
         from pipelines.backbones.trainer import train_network
+        from pipelines.backbones.two_towers import TextPairs
 
         set_seed(self.workspace.seed)
         training = self.recipe.training
@@ -63,9 +65,12 @@ class CrossEncoder:
         model = load_pair_model(self.recipe, weights, reading.tokenizer)
         frozen = FrozenLayers.of(self.recipe, weights, self.workspace)
         with frozen.taken_out(model, reading) if frozen else nullcontext(reading) as reading:
+            labelled = reading.labelled(rows, task)
+            if isinstance(labelled.inputs, TextPairs):
+                begin_comparing(model, labelled.inputs, half=training.precision == "bf16", seed=self.workspace.seed)
             found = train_network(
                 model,
-                reading.labelled(rows, task),
+                labelled,
                 training=training,
                 workspace=self.workspace,
                 logits=reading.reader.logits,
