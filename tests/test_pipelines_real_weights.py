@@ -26,11 +26,11 @@ XLMR = "weights.name=relstack/multilingual-e5-small-xlmr"
     [("e5-ce-upper", []), ("e5-ce", ["training.trim_vocabulary=true", XLMR]), ("e5-bi-tuned", [])],
 )
 def test_it_learns_and_scores_a_row_the_same_alone(recipe: str, overrides: list[str], tmp_path: Path) -> None:
-    train, fresh = read_sample(tmp_path / "data", QI, n_train=160, n_dev=12)
+    train, fresh = read_sample(tmp_path / "data", QI, n_train=96, n_dev=8)
     space = Workspace(tmp_path / "cache", tmp_path / "scratch", Corpus.of([train, fresh]), 0, threads=1)
-    settings = ["training.epochs=4", "training.batch_size=8", "training.learning_rate=2e-4", "training.precision=fp32"]
+    settings = ["training.epochs=3", "training.batch_size=8", "training.learning_rate=2e-4", "training.precision=fp32"]
     model = build(load_recipe(recipe, [*settings, *overrides]), space).fit(train, QI)
-    assert roc_auc_score(train["label"].astype(int), model.predict(train.drop(columns="label"), QI)) > 0.8
+    assert roc_auc_score(train["label"].astype(int), model.predict(train.drop(columns="label"), QI)) > 0.75
     rows = fresh.drop(columns="label")
     scores = model.predict(rows, QI)
     assert_probabilities(scores, rows)

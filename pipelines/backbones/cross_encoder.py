@@ -53,9 +53,11 @@ class CrossEncoder:
         from pipelines.backbones.dropout import quick_dropout
         from pipelines.backbones.frozen_layers import FrozenLayers
         from pipelines.backbones.pair_model import load_pair_model
-        from pipelines.backbones.pair_store import continue_pair_model
+        from pipelines.backbones.pair_store import continue_pair_model, has_head
         from pipelines.backbones.readers import read_corpus
+        from pipelines.backbones.scoring import begin_comparing
         from pipelines.backbones.trainer import train_network
+        from pipelines.backbones.two_towers import TextPairs
 
         set_seed(self.workspace.seed)
         training = self.recipe.training
@@ -72,9 +74,12 @@ class CrossEncoder:
             model = continue_pair_model(self.recipe, self.workspace.init, reading.tokenizer, n_heads=n_heads)
         frozen = FrozenLayers.of(self.recipe, weights, self.workspace)
         with frozen.taken_out(model, reading) if frozen else nullcontext(reading) as reading, quick_dropout():
+            labelled = reading.joint(rows, task, others) if others else reading.labelled(rows, task)
+            if isinstance(labelled.inputs, TextPairs) and not has_head(self.workspace.init):
+                begin_comparing(model, labelled.inputs, half=training.half, seed=self.workspace.seed)
             found = train_network(
                 model,
-                reading.joint(rows, task, others) if others else reading.labelled(rows, task),
+                labelled,
                 training=training,
                 workspace=self.workspace,
                 logits=reading.reader.logits,

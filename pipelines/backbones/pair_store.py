@@ -90,6 +90,11 @@ def pretrained_weights(weights: Weights, init: Path | None) -> Weights:
     return resolve_weights(str(init / (ENCODER if (init / ENCODER).is_dir() else MODEL)), source="folder")
 
 
+def has_head(init: Path | None) -> bool:
+    """Whether the weights that training begins with bring a head along."""
+    return init is not None and (init / HEAD).is_file()
+
+
 def _refuse_other_network(recipe: TransformerRecipe, saved: Mapping[str, Any]) -> None:
     wanted = recipe.model_dump(mode="json")
     shape = [(key, wanted.get(key), saved.get(key)) for key in ("kind", "weights", "pooling", "hidden")]

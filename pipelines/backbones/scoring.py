@@ -13,6 +13,7 @@ from pipelines.tokens import Inputs, batches_by_length
 
 TOKENS_ON_CPU, TOKENS_ON_GPU = 1024, 4096  # of a batch; a CPU is as fast with few, and few rows are padded less
 PAIRS_PER_BATCH = 4096  # of vectors that a head compares
+FIRST_PAIRS = 1024
 
 Logits = Callable[[Any, Any], Any]  # model, batch -> (n_rows, 2), or (n_masks, n_rows, 2) while it trains
 
@@ -74,7 +75,19 @@ def _score_text_pairs(model: Any, pairs: TextPairs, *, half: bool, advance: Call
     return scores
 
 
-def _vectors(model: Any, texts: Inputs, *, half: bool, advance: Callable[[int], None]) -> Any:
+def begin_comparing(model: Any, pairs: TextPairs, *, half: bool, seed: int) -> None:
+    """Tell a network of two towers what pairs look like before it is trained, by `FIRST_PAIRS` of them."""
+    import torch
+
+    rows = np.random.default_rng(seed).permutation(len(pairs))[:FIRST_PAIRS]
+    pairs = pairs.take(np.sort(rows)).compact()
+    model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.inference_mode():
+        queries, targets = (_vectors(model, texts, half=half) for texts in (pairs.queries, pairs.targets))
+    model.begin_at(queries[pairs.query], targets[pairs.target])
+
+
+def _vectors(model: Any, texts: Inputs, *, half: bool, advance: Callable[[int], None] = lambda _: None) -> Any:
     """What the network makes of each text, float32 ``(n_texts, size)``, on its device."""
     import torch
 

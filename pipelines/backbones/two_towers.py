@@ -11,6 +11,7 @@ from pipelines.tokens import Inputs, TokenRows
 
 N_LABELS = 2
 HEAD_DROPOUT = 0.1
+TINY = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,9 @@ def two_towers(encoder: Any, *, hidden: int, n_masks: int = 1) -> Any:
     """A module: both texts' mean-pooled vectors, their comparison, dropout, a head of one or two linear layers.
 
     `embed` gives the vector of a text, `compare` the logits of pairs of vectors: scoring calls them apart. With several
-    dropout masks the logits are ``(n_masks, n_rows, 2)`` while it trains (Inoue 2019).
+    dropout masks the logits are ``(n_masks, n_rows, 2)`` while it trains (Inoue 2019). Before it is trained, `begin_at`
+    must be told what pairs look like: the features are standardised by that, and one linear layer begins as the
+    cosine, where the pretrained encoder is right more often than any random head.
     """
     import torch
     from torch import nn
@@ -98,12 +101,27 @@ def two_towers(encoder: Any, *, hidden: int, n_masks: int = 1) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.encoder = encoder
-            self.dropout = nn.Dropout(HEAD_DROPOUT)
             inner = [nn.Linear(4 * size + 1, hidden), nn.GELU(), nn.Dropout(HEAD_DROPOUT)] if hidden else []
-            last = nn.Linear(hidden or 4 * size + 1, N_LABELS)
-            self.head = nn.Sequential(*inner, last)
-            nn.init.zeros_(last.weight)  # of 4 * size + 1 random weights the cosine would be one
-            nn.init.zeros_(last.bias)
+            self.head = nn.Sequential(
+                Standardised(4 * size + 1),
+                nn.Dropout(HEAD_DROPOUT),
+                *inner,
+                nn.Linear(hidden or 4 * size + 1, N_LABELS),
+            )
+
+        def begin_at(self, queries: Any, targets: Any) -> None:
+            """Standardise by these pairs of vectors; a head of one layer becomes their cosine."""
+            features = self.features(queries, targets)
+            standardised: Any = self.head[0]
+            last: Any = self.head[-1]
+            with torch.no_grad():
+                standardised.mean.copy_(features.mean(0))
+                deviation = features.std(0, correction=0)
+                standardised.deviation.copy_(torch.where(deviation > TINY, deviation, 1.0))  # one query gives constants
+                if not hidden:
+                    last.weight.zero_()
+                    last.bias.zero_()
+                    last.weight[:, -1] = torch.tensor([-0.5, 0.5])
 
         def embed(self, input_ids: Any, attention_mask: Any) -> Any:
             """Vectors of texts, float32 ``(n_texts, size)``."""
@@ -111,13 +129,18 @@ def two_towers(encoder: Any, *, hidden: int, n_masks: int = 1) -> Any:
             mask = attention_mask.unsqueeze(-1).float()
             return (states.float() * mask).sum(1) / mask.sum(1)
 
+        def features(self, queries: Any, targets: Any) -> Any:
+            """``[u, v, |u-v|, u*v, cosine]`` of pairs of vectors, ``(n_rows, 4 * size + 1)``."""
+            u, v = (functional.normalize(side, dim=-1) for side in (queries, targets))
+            return torch.cat([u, v, (u - v).abs(), u * v, (u * v).sum(-1, keepdim=True)], dim=-1)
+
         def compare(self, queries: Any, targets: Any) -> Any:
             """Logits ``(n_rows, 2)`` of pairs of vectors, in float32: cosines lie close together."""
             with torch.autocast(queries.device.type, enabled=False):
-                features = pair_features(queries, targets)
+                features = self.features(queries, targets)
                 if self.training and n_masks > 1:
-                    return torch.stack([self.head(self.dropout(features)) for _ in range(n_masks)])
-                return self.head(self.dropout(features))
+                    return torch.stack([self.head(features) for _ in range(n_masks)])
+                return self.head(features)
 
         def forward(
             self, query_input_ids: Any, query_attention_mask: Any, target_input_ids: Any, target_attention_mask: Any
@@ -132,10 +155,12 @@ def two_towers(encoder: Any, *, hidden: int, n_masks: int = 1) -> Any:
         def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
             self.encoder.gradient_checkpointing_enable(**kwargs)
 
-    def pair_features(queries: Any, targets: Any) -> Any:
-        """``[u, v, |u-v|, u*v, cosine]`` of vectors of length ``sqrt(size)``: numbers near 1 learn at usual rates."""
-        u, v = (functional.normalize(side, dim=-1) * size**0.5 for side in (queries, targets))
-        cosine = (u * v).sum(-1, keepdim=True) / size**0.5
-        return torch.cat([u, v, (u - v).abs(), u * v, cosine], dim=-1)
+    class Standardised(nn.Module):
+        def __init__(self, n_features: int) -> None:
+            super().__init__()
+            self.mean, self.deviation = nn.Buffer(torch.zeros(n_features)), nn.Buffer(torch.ones(n_features))
+
+        def forward(self, features: Any) -> Any:
+            return (features - self.mean) / self.deviation
 
     return TwoTowers()

@@ -46,9 +46,10 @@ def _can_trim(model: Any, layer: Any, pad: int) -> bool:
     """Whether the embeddings are trained, are those of an ordinary layer, and belong to the input alone."""
     from torch import nn
 
+    if type(layer) is not nn.Embedding or not layer.weight.requires_grad or pad >= MOST_LOW_IDS:
+        return False
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    shared = getattr(output, "weight", None) is layer.weight
-    return type(layer) is nn.Embedding and layer.weight.requires_grad and not shared and pad < MOST_LOW_IDS
+    return getattr(output, "weight", None) is not layer.weight
 
 
 def _put(layer: Any, weight: Any) -> None:
