@@ -202,6 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{len(train):,} rows, {len(fresh):,} fresh rows, batches of {batch}, {args.threads} threads", flush=True)
     fitted, turns = in_turns(job, train, n_steps=n_steps)
     print_turns(fitted, turns, fresh, n_rows=len(train), per_turn=n_steps * batch)
+    fitted.clear()  # two networks of memory
     if n_rounds:
         print_ladder(job, train[: 4 * batch], n_rounds=n_rounds)
     slow, fast = (turns.seconds[rung.name][1:-1] for rung in (REFERENCE, OURS))

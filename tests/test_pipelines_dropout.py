@@ -59,3 +59,14 @@ def test_without_training_or_probability_nothing_changes() -> None:
         assert torch.equal(nn.Dropout(0.5).eval()(values), values)
         assert torch.equal(functional.dropout(values, p=0.0), values)
         assert not functional.dropout(values, p=1.0).any()
+
+
+def test_activations_that_are_computed_again_are_dropped_as_before() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    values = torch.ones(500, requires_grad=True)
+    with quick_dropout():
+        found = checkpoint(lambda x: nn.Dropout(0.4)(x * x) * 2, values, use_reentrant=False)
+        found.sum().backward()
+    assert values.grad is not None
+    torch.testing.assert_close(values.grad, 2 * found.detach())
