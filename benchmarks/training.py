@@ -1,6 +1,6 @@
 """Training rows per second: `CrossEncoder.fit` beside the reference's data path, same weights, rows, steps and rates.
 
-    python benchmarks/training.py [--data FOLDER] [--rows 2048] [--fresh 2000] [--threads N] [--rounds 2]
+    python benchmarks/training.py [--data FOLDER] [--rows 1280] [--fresh 2000] [--threads N] [--rounds 1]
 
 First both sides train once on all rows, taking turns of a few optimiser steps in one process, so that whatever else the
 machine does slows both alike: the speed-up is the median over the turns (the first one has loading and, on our side,
@@ -190,9 +190,9 @@ def print_ladder(job: Job, rows: pd.DataFrame, *, n_rounds: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=2048, help="rows to train on")
+    parser.add_argument("--rows", type=int, default=1280, help="rows to train on")
     parser.add_argument("--fresh", type=int, default=2000, help="fresh rows to score")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds over the single contributions; 0 for none")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds over the single contributions; 0 for none")
     args = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
     n_rows, n_fresh, n_steps, n_rounds = (64, 64, 1, 1) if args.quick else (args.rows, args.fresh, 8, args.rounds)
