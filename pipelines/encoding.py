@@ -126,10 +126,15 @@ def encode_pairs(tokenizer: Any, texts: pd.DataFrame, *, max_length: int) -> Tok
     return _side_by_side(blocks, layout.types, **padding(tokenizer))
 
 
-def distinct_tokens(tokenizer: Any, texts: pd.Series, *, special: bool = False) -> tuple[TokenRows, np.ndarray]:
-    """Tokens of every distinct text, without special tokens unless asked for, and which of them each row has."""
+def distinct_tokens(tokenizer: Any, texts: pd.Series, *, max_length: int | None = None) -> tuple[TokenRows, np.ndarray]:
+    """Tokens of every distinct text, and which of them each row has.
+
+    With `max_length` a text stands between its special tokens and is cut at its end; without, it is bare and whole.
+    """
     codes, distinct = pd.factorize(texts)
-    ids = tokenizer(list(distinct), add_special_tokens=special, verbose=False)["input_ids"] if len(distinct) else []
+    whole = {"add_special_tokens": False, "verbose": False}
+    how = whole if max_length is None else {"truncation": True, "max_length": max_length}
+    ids = tokenizer(list(distinct), **how)["input_ids"] if len(distinct) else []
     return TokenRows.of(ids, **padding(tokenizer)), codes
 
 

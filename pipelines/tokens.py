@@ -1,6 +1,6 @@
 """Model inputs of many rows in flat arrays: tokenised once, batched by length, padded without Python lists."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -167,44 +167,6 @@ class Joined:
     def renumbered(self, table: np.ndarray) -> "Joined":
         """See `Inputs`."""
         return Joined(self.rows.renumbered(table), self.heads)
-
-
-@dataclass(frozen=True, eq=False)
-class Several:
-    """Several inputs of each row beside each other, see `Inputs`; a batch's names get the prefix ``<name>_``."""
-
-    parts: Mapping[str, TokenRows]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.parts.values())))
-
-    @property
-    def pad(self) -> int:
-        """See `Inputs`."""
-        return next(iter(self.parts.values())).pad
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of all parts together, see `Inputs`."""
-        return np.asarray(np.sum([part.lengths for part in self.parts.values()], axis=0))
-
-    def take(self, rows: np.ndarray) -> "Several":
-        """See `Inputs`."""
-        return Several({name: part.take(rows) for name, part in self.parts.items()})
-
-    def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """See `Inputs`."""
-        return {
-            f"{name}_{key}": values for name, part in self.parts.items() for key, values in part.batch(rows).items()
-        }
-
-    def token_ids(self) -> np.ndarray:
-        """See `Inputs`."""
-        return np.unique(np.concatenate([part.token_ids() for part in self.parts.values()]))
-
-    def renumbered(self, table: np.ndarray) -> "Several":
-        """See `Inputs`."""
-        return Several({name: part.renumbered(table) for name, part in self.parts.items()})
 
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:

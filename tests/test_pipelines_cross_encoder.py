@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from tiny import assert_probabilities, make_rows, odd_rows, one_by_one, save_tiny
+from tiny import (
+    Interrupt,
+    assert_equal_weights,
+    assert_probabilities,
+    make_rows,
+    odd_rows,
+    one_by_one,
+    save_tiny,
+    weights_of,
+)
 
 from competition.errors import CompetitionError
 from competition.tasks import QI
@@ -73,19 +82,6 @@ def workspace(folder: Path, *, seed: int = 3) -> Workspace:
 def unfitted(recipe: str, model: Path, space: Workspace, *overrides: str) -> CrossEncoder:
     settings = [f"weights.name={model}", *SHORT, *overrides]
     return CrossEncoder(load_recipe(recipe, settings), space)  # type: ignore[arg-type]
-
-
-def weights_of(model: CrossEncoder) -> dict[str, np.ndarray]:
-    """All weights that count: peft also keeps the random head that the trained one stands in for."""
-    state = model.model.state_dict()
-    return {name: tensor.float().numpy() for name, tensor in state.items() if "original_module" not in name}
-
-
-def assert_equal_weights(one: CrossEncoder, other: CrossEncoder) -> None:
-    first, second = weights_of(one), weights_of(other)
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -271,18 +267,6 @@ def test_the_longer_side_is_cut_and_the_query_kept(bert: Path, tmp_path: Path) -
 
 
 # A killed fit
-
-
-class Interrupt(logging.Handler):
-    """Ctrl-C at the first report of the loss after `step`."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.msg.startswith("step") and record.args[0] > self.step:  # type: ignore[index, operator]
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("network", ["bert-mean", "bert-mean-lora", "bert-mean-ema", "xlmr", "gemma-lora"])

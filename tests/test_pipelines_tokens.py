@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny import make_tokenizer
 
 from pipelines.encoding import RunTokens, encode_pairs
-from pipelines.tokens import Joined, Several, TokenRows, TrainingBatches, batches_by_length
+from pipelines.tokens import Joined, TokenRows, TrainingBatches, batches_by_length
 
 SEQUENCES = st.lists(st.lists(st.integers(1, 50), max_size=9), min_size=1, max_size=12)
 TEXT = st.text(alphabet="ab é掃 -", max_size=12)
@@ -41,15 +41,6 @@ def test_renumbered_tokens_can_be_numbered_back(sequences: list[list[int]]) -> N
     new = rows.renumbered(table)
     assert new.pad == 0
     assert kept[new.ids].tolist() == rows.ids.tolist()
-
-
-def test_several_parts_stand_beside_each_other() -> None:
-    parts = Several({"query": TokenRows.of([[1], [2, 3]]), "target": TokenRows.of([[4, 5], [6]])})
-    assert parts.lengths.tolist() == [3, 3]
-    batch = parts.take(np.array([1])).batch(np.array([0]))
-    assert batch["query_input_ids"].tolist() == [[2, 3]]
-    assert batch["target_input_ids"].tolist() == [[6]]
-    assert parts.token_ids().tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_joined_tasks_name_each_rows_head() -> None:

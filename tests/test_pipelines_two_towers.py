@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from tiny import Interrupt, assert_probabilities, make_rows, odd_rows, one_by_one
+from tiny import (
+    Interrupt,
+    assert_equal_weights,
+    assert_probabilities,
+    make_rows,
+    odd_rows,
+    one_by_one,
+    weights_of,
+)
 
 from competition.errors import CompetitionError
 from competition.tasks import QI
@@ -35,17 +43,6 @@ every_network = pytest.mark.parametrize("network", NETWORKS)
 def unfitted(model: Path, folder: Path, *overrides: str, rows: pd.DataFrame = ROWS) -> Any:
     space = Workspace(folder / "cache", folder / "scratch", Corpus.of([rows]), 3, threads=1)
     return build(load_recipe("e5-bi-tuned", [f"weights.name={model}", *SHORT, *overrides]), space)
-
-
-def weights_of(model: Any) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in model.model.state_dict().items()}
-
-
-def assert_equal_weights(one: Any, other: Any) -> None:
-    first, second = weights_of(one), weights_of(other)
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")

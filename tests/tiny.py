@@ -262,6 +262,20 @@ def assert_probabilities(scores: np.ndarray, rows: pd.DataFrame) -> None:
     assert ((scores >= 0) & (scores <= 1)).all()
 
 
+def weights_of(model: Any) -> dict[str, np.ndarray]:
+    """All weights of a fitted backbone that count: peft also keeps the random head that a trained one stands in for."""
+    state = model.model.state_dict()
+    return {name: tensor.float().numpy() for name, tensor in state.items() if "original_module" not in name}
+
+
+def assert_equal_weights(one: Any, other: Any) -> None:
+    """Two fitted backbones have the same weights, bit for bit."""
+    first, second = weights_of(one), weights_of(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
 class Interrupt(logging.Handler):
     """Ctrl-C at the trainer's first report of the loss after `step`, for its logger."""
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.encoding import padding
-from pipelines.tokens import Inputs, TokenRows
+from pipelines.encoding import distinct_tokens
+from pipelines.tokens import Inputs
 
 N_LABELS = 2
 HEAD_DROPOUT = 0.1
@@ -71,16 +71,9 @@ class TextPairs:
 
 def encode_text_pairs(tokenizer: Any, texts: pd.DataFrame, *, max_length: int) -> TextPairs:
     """Model inputs of every row of `texts`, columns ``query, target``; a text is cut after `max_length` tokens."""
-    queries, query = _distinct(tokenizer, texts["query"], max_length)
-    targets, target = _distinct(tokenizer, texts["target"], max_length)
+    queries, query = distinct_tokens(tokenizer, texts["query"], max_length=max_length)
+    targets, target = distinct_tokens(tokenizer, texts["target"], max_length=max_length)
     return TextPairs(queries, targets, query, target)
-
-
-def _distinct(tokenizer: Any, texts: pd.Series, max_length: int) -> tuple[TokenRows, np.ndarray]:
-    codes, distinct = pd.factorize(texts)
-    cut = {"truncation": True, "max_length": max_length, "verbose": False}
-    ids = tokenizer(list(distinct), **cut)["input_ids"] if len(distinct) else []
-    return TokenRows.of(ids, **padding(tokenizer)), codes
 
 
 def two_towers(encoder: Any, *, hidden: int, n_masks: int = 1) -> Any:
