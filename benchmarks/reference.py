@@ -121,6 +121,7 @@ def reference_trainer(
         use_cpu=True,
         disable_tqdm=True,
         label_names=["labels"],
+        remove_unused_columns=False,  # our network takes token types by keyword, which it would not see
     )
     trainer = Trainer(
         model=model,
