@@ -58,6 +58,15 @@ class Folds:
         if faults:
             raise CompetitionError(f"{self.task}: these folds cannot be", faults=faults)
 
+    def groups_of(self, rows: pd.DataFrame) -> pd.Series:
+        """The group of every row of `rows`, found by id: text named "group", with the index of `rows`."""
+        found = self.group.set_axis(pd.Index(self.ids)).reindex(pd.Index(rows["id"]))
+        return found.set_axis(rows.index).rename("group")
+
+    def with_groups(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows with their `group`."""
+        return rows.assign(group=self.groups_of(rows))
+
     def align(self, rows: pd.DataFrame) -> pd.Series:
         """The fold of every row of `rows`, found by id: int8 named "fold", with the index of `rows`.
 

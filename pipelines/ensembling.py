@@ -84,7 +84,7 @@ def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> 
     fold = folds.align(rows["train"])
     expected = run.origin(task, {})
     found = [run.parts.gather(task, name, rows=rows, fold=fold, origin=expected) for name in names]
-    group = pd.Series(align_groups(folds.ids, folds.group, rows["train"]["id"]))
+    group = folds.groups_of(rows["train"])
     frames = {}
     for split, frame in rows.items():
         extra = {"fold": fold.to_numpy(), "group": group.to_numpy()} if split == "train" else {}
@@ -92,11 +92,6 @@ def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> 
         frames[split] = PredictionFrame(frame[FRAME_COLUMNS].assign(**extra), scores, tuple(names))
     rates = {learner.learner: learner.rows_per_second for learner in found}
     return Gathered(frames, rates, {name: _parts_digest(run, task, name) for name in names})
-
-
-def align_groups(ids: pd.Series, group: pd.Series, wanted: pd.Series) -> np.ndarray:
-    """The group of every wanted id, ``(n_wanted,)``."""
-    return group.set_axis(pd.Index(ids)).reindex(pd.Index(wanted)).to_numpy()
 
 
 def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | None = None) -> Path:

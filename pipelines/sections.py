@@ -173,8 +173,8 @@ class TrainingSection(Section):
     scoring
         What computes the scores on CPUs: ``torch``, or ``openvino`` (the extra `openvino`), which is faster in bf16.
     evaluate
-        How often per epoch the network is evaluated, on rows of train that are left out of training for it and share
-        no query with it; the weights of the best evaluation score in the end.
+        How often per epoch the network is evaluated, on groups of train (as the fold plan groups rows) that are left
+        out of training for it; the weights of the best evaluation score in the end.
     evaluate_rows
         About how many rows that takes.
     gpus

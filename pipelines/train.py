@@ -144,7 +144,7 @@ def _make(
         recipe,
         task,
         space,
-        train=rows["train"][(fold != key.fold).to_numpy()],
+        train=run.folds(task.name).with_groups(rows["train"])[(fold != key.fold).to_numpy()],
         unseen={name: without_labels(frame) for name, frame in unseen.items()},
     )
     scores = {name: _scored(fitted.scores[name], frame) for name, frame in unseen.items()}

@@ -29,6 +29,13 @@ def test_the_slice_shares_no_query_with_what_is_trained(n_rows: int, seed: int) 
     assert not {*map(normalise_query, trained["query"])} & {*map(normalise_query, judged["query"])}
 
 
+def test_the_slice_follows_the_groups_of_the_fold_plan() -> None:
+    rows = ROWS.assign(group=[f"g{i % 17}" for i in range(len(ROWS))])
+    trained, judged = carve(rows, 30, seed=1)
+    assert 0 < len(judged) <= 30
+    assert not set(trained["group"]) & set(judged["group"])
+
+
 @given(st.integers(1, 10), st.integers(10, 500), st.integers(1, 4))
 def test_evaluations_are_as_many_as_asked_for_and_end_with_the_epoch(n: int, steps: int, epochs: int) -> None:
     due = [step for step in range(1, epochs * steps + 1) if evaluation_due(n, steps, step)]

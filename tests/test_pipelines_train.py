@@ -54,6 +54,8 @@ def test_held_out_rows_never_reach_fit_and_labels_never_predict(
     fitted = [frame for what, frame in Watched.given if what == "fit"]
     scored = [frame for what, frame in Watched.given if what == "predict"]
     assert [set(frame["id"]) for frame in fitted] == [set(rows["id"]) - held_out]
+    groups = run.folds("QI").groups_of(rows).set_axis(rows["id"])
+    assert (fitted[0].set_index("id")["group"] == groups[fitted[0]["id"]]).all()
     assert set(scored[0]["id"]) == held_out
     assert len(scored) == 3
     assert not any("label" in frame for frame in scored)

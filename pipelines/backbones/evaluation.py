@@ -30,14 +30,18 @@ class Labelled:
 
 
 def carve(rows: pd.DataFrame, n_rows: int, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows to train on, and about `n_rows` others to evaluate on; no normalised query stands on both sides.
+    """Rows to train on, and about `n_rows` others to evaluate on; no group stands on both sides.
 
-    At most a fifth of the rows is taken for evaluation.
+    A group is that of the fold plan (`group`), or, where rows have none, the normalised query. At most a fifth of the
+    rows is taken for evaluation.
     """
-    codes, queries = pd.factorize(map_distinct(rows["query"], normalise_query))
-    order = np.random.default_rng(seed).permutation(len(queries))
-    sizes = np.bincount(codes)[order]
-    chosen = order[np.cumsum(sizes) <= min(n_rows, len(rows) // 5)]
+    groups = rows["group"] if "group" in rows else map_distinct(rows["query"], normalise_query)
+    codes, distinct = pd.factorize(groups)
+    sizes, room, chosen = np.bincount(codes), min(n_rows, len(rows) // 5), []
+    for group in np.random.default_rng(seed).permutation(len(distinct)):
+        if sizes[group] <= room:
+            room -= sizes[group]
+            chosen.append(group)
     judged = np.isin(codes, chosen)
     return rows[~judged], rows[judged]
 

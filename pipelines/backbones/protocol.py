@@ -90,7 +90,10 @@ class Backbone(Protocol):
     """
 
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
-        """A fitted backbone (a new value). `train` has `id, language, query, query_en, target, label`."""
+        """A fitted backbone (a new value).
+
+        `train` has `id, language, query, query_en, target, label`, and `group` where folds were dealt.
+        """
         ...
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
