@@ -2,9 +2,9 @@
 
     python benchmarks/transfer.py --data DIR [--translations CSV] [--rows 6000] [--recipe e5-ce] [--set KEY=VALUE]
 
-The threshold comes from training rows of the scored task that no model is trained on and whose queries none of them
-sees; dev's labels are used for nothing but the figures. Prints a Markdown table, then ``RESULT <name> <value>``: what
-training on the other task first adds to F1 on dev, in points (.01).
+The threshold comes from training rows of the scored task that no model is trained on, and whose queries its other
+training rows do not have; dev's labels are used for nothing but the figures. Prints a Markdown table, then
+``RESULT <name> <value>``: what the other task first, or beside it, adds to F1 on dev, in points (.01).
 """
 
 import argparse
