@@ -95,7 +95,7 @@ def test_it_learns_to_answer(gemma: Path, tmp_path: Path) -> None:
     short = [
         "training.batch_size=8",
         "training.learning_rate=1e-2",
-        "training.epochs=4",
+        "training.epochs=8",
         "training.gradient_checkpointing=false",
     ]
     model = asked(gemma, tmp_path, *short, "text.template='{english}: {target}?'").fit(train, QI)
