@@ -1,9 +1,18 @@
-"""Folders with tiny real models, made once per session."""
+"""Folders with tiny real models, made once per session; logging that no test leaves behind for the next."""
 
+import logging
 from pathlib import Path
 
 import pytest
 from tiny import save_tiny
+
+
+@pytest.fixture(autouse=True)
+def logging_as_new() -> None:
+    """Undo what commands (``--quiet``) and benchmarks that ran in this process did to the loggers."""
+    logging.disable(logging.NOTSET)
+    for package in ("competition", "oof", "submissions", "pipelines"):
+        logging.getLogger(package).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,9 @@
 """The speed benchmarks: both sides read the same tokens and learn the same, turns alternate, the scripts run."""
 
 import json
-import logging
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +22,6 @@ import training
 from reference import PerItemRows, Seconds, Turns, median_ratio, read_pairs, recipe_of, workspace
 
 ROWS = make_rows(64, seed=2)
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """The scripts switch logging off, which other tests listen to."""
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
