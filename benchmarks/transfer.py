@@ -27,8 +27,7 @@ from pipelines.config import Recipe, load_recipe
 from pipelines.output import narrate
 from pipelines.prepare import limit_rows, prepare
 from pipelines.progress import available_threads
-from pipelines.run_folder import RunFolder, RunSettings
-from pipelines.train import without_labels
+from pipelines.run_folder import RunFolder, RunSettings, without_labels
 from pipelines.weights import cache_dir
 
 TASKS = ("QC", "QI")

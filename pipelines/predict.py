@@ -11,8 +11,7 @@ from competition.rows import read_rows
 from competition.tasks import get_task
 from oof.store import PartKey, train_command
 from pipelines.progress import available_threads
-from pipelines.run_folder import RunFolder
-from pipelines.train import without_labels
+from pipelines.run_folder import RunFolder, without_labels
 from pipelines.weights import cache_dir
 
 

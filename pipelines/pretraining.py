@@ -26,7 +26,7 @@ from pipelines.config import (
     recipe_values,
 )
 from pipelines.progress import available_threads
-from pipelines.run_folder import RunFolder, digest_model_rows, write_text
+from pipelines.run_folder import RunFolder, digest_model_rows, without_labels, write_text
 from pipelines.weights import cache_dir
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,6 @@ def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, m
     from pipelines.backbones.masked_lm import pretrain_masked
     from pipelines.backbones.protocol import Corpus, Workspace
     from pipelines.launch import fit_and_score
-    from pipelines.train import without_labels
 
     started = time.perf_counter()
     rows, held_out = run.rows(asked.on), held_out_rows(run, asked.task, asked.fold)

@@ -228,6 +228,11 @@ def digest_model_rows(rows: pd.DataFrame) -> str:
     return hashlib.sha256(f"{digest_rows(rows)} {english}".encode()).hexdigest()[:16]
 
 
+def without_labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows as `predict` gets them: no label to look at."""
+    return rows.drop(columns="label")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small text file in one step: to a temporary name, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,10 +16,9 @@ from competition.tasks import Task, get_task
 from oof.threshold import best_threshold
 from pipelines.config import Recipe, learner_name, load_recipe, recipe_values
 from pipelines.prepare import limit_rows
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, without_labels
 from pipelines.search_space import Space, overrides_of, read_space
 from pipelines.study_store import StudyStore
-from pipelines.train import without_labels
 
 if TYPE_CHECKING:
     import optuna

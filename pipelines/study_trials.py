@@ -13,9 +13,9 @@ import numpy as np
 from competition.errors import CompetitionError
 from pipelines.config import Recipe
 from pipelines.progress import available_threads
+from pipelines.run_folder import without_labels
 from pipelines.study_plan import FoldRows, Plan
 from pipelines.study_store import BASE, REASON, REPEATS
-from pipelines.train import without_labels
 from pipelines.weights import cache_dir
 
 if TYPE_CHECKING:

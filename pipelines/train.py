@@ -20,7 +20,7 @@ from oof.store import SCRATCH, Origin, PartKey, PartManifest
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, without_labels
 from pipelines.weights import cache_dir
 
 if TYPE_CHECKING:
@@ -195,11 +195,6 @@ def _corpus_of(run: RunFolder, task: str, digests: tuple[str, ...]) -> "Corpus":
     from pipelines.backbones.protocol import Corpus
 
     return Corpus.of(without_labels(frame) for frame in run.rows(task).values())
-
-
-def without_labels(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows as `predict` gets them: no label to look at."""
-    return rows.drop(columns="label")
 
 
 def _scored(scores: np.ndarray, rows: pd.DataFrame) -> pd.DataFrame:
