@@ -19,10 +19,10 @@ from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.evaluation import Labelled
 from pipelines.backbones.pair_model import load_tokenizer, mean_pooled
 from pipelines.backbones.protocol import Corpus, Workspace
-from pipelines.backbones.trainer import MovingAverage, loss_of, make_trainer
+from pipelines.backbones.trainer import MovingAverage, epoch_loader, loss_of, make_trainer
 from pipelines.config import load_recipe
 from pipelines.sections import TrainingSection
-from pipelines.tokens import TokenRows
+from pipelines.tokens import TokenRows, TrainingBatches
 
 ROWS = make_rows(32, seed=1)
 SHORT = ["training.epochs=1", "training.batch_size=8", "training.learning_rate=1e-2", "training.precision=fp32"]
@@ -228,3 +228,15 @@ def test_adapters_on_four_bits_survive_save_and_load(recipe: str, gemma: Path, t
     scores = model.predict(ROWS, QI)
     assert len(np.unique(scores)) > 5
     np.testing.assert_allclose(load(tmp_path / "saved", model.workspace).predict(ROWS, QI), scores, atol=1e-5)
+
+
+def test_every_epoch_has_another_order() -> None:
+    loader = epoch_loader(
+        40, TrainingBatches(np.ones(40, dtype=np.int64), 8, seed=1), lambda rows: {"rows": rows.tolist()}
+    )
+    epochs = []
+    for epoch in (0, 1, 0):
+        loader.set_epoch(epoch)
+        epochs.append([row for batch in loader for row in batch["rows"]])
+    assert epochs[0] == epochs[2] != epochs[1]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))

@@ -5,15 +5,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from competition.tasks import Task
 from pipelines.backbones.pair_model import loading
 from pipelines.backbones.pair_store import ENCODER, pretrained_weights
 from pipelines.backbones.protocol import DETAILS, Workspace
 from pipelines.backbones.readers import read_corpus
 from pipelines.backbones.scoring import to_tensors
-from pipelines.backbones.trainer import last_checkpoint, training_arguments
+from pipelines.backbones.trainer import epoch_loader, last_checkpoint, training_arguments
 from pipelines.config import CrossEncoderRecipe
 from pipelines.tokens import Inputs, TrainingBatches
 from pipelines.weights import load_checked, resolve_weights
@@ -46,7 +44,6 @@ def pretrain_masked(recipe: CrossEncoderRecipe, space: Workspace, task: Task, fo
 
 def _train(model: Any, tokenizer: Any, inputs: Inputs, recipe: CrossEncoderRecipe, space: Workspace) -> None:
     import torch
-    from torch.utils.data import DataLoader
     from transformers import DataCollatorForLanguageModeling, PrinterCallback, Trainer
 
     training = recipe.training
@@ -54,7 +51,7 @@ def _train(model: Any, tokenizer: Any, inputs: Inputs, recipe: CrossEncoderRecip
     gaps = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED_SHARE)
 
     def collate(rows: Any) -> dict[str, Any]:
-        batch = to_tensors(inputs.batch(np.asarray(rows)))
+        batch = to_tensors(inputs.batch(rows))
         ids, labels = gaps.torch_mask_tokens(batch["input_ids"])
         return {**batch, "input_ids": ids, "labels": labels}
 
@@ -63,7 +60,7 @@ def _train(model: Any, tokenizer: Any, inputs: Inputs, recipe: CrossEncoderRecip
             batches = TrainingBatches(
                 inputs.lengths, training.batch_size, space.seed, tokens_per_batch=training.tokens_per_batch
             )
-            return DataLoader(range(len(inputs)), batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
+            return epoch_loader(len(inputs), batches, collate)
 
     trainer = GapTrainer(model=model, args=training_arguments(training, space, model), train_dataset=range(len(inputs)))
     trainer.remove_callback(PrinterCallback)

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -250,7 +250,7 @@ def _trainer_class() -> Any:
                 rank=self.args.process_index,
                 world=self.args.world_size,
             )
-            return _loader(self.rows, batches)
+            return epoch_loader(len(self.rows.inputs), batches, _collate(self.rows))
 
         def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
             if self.best is not None:
@@ -285,22 +285,24 @@ def _trainer_class() -> Any:
     return NetworkTrainer
 
 
-def _loader(rows: Labelled, batches: TrainingBatches) -> Any:
-    """The Trainer's data loader: batches straight from the flat arrays, sharded by `batches` alone."""
-    import torch
+def epoch_loader(n_rows: int, batches: TrainingBatches, collate: Callable[[Any], dict[str, Any]]) -> Any:
+    """A Trainer's data loader: batches of row numbers, in another order every epoch, sharded by `batches` alone."""
     from torch.utils.data import DataLoader
-
-    labels = rows.labels.astype(np.int64)
 
     class Batches(DataLoader):  # type: ignore[type-arg]
         def set_epoch(self, epoch: int) -> None:
             batches.set_epoch(epoch)
 
-    def collate(numbers: Any) -> dict[str, Any]:
-        return {**to_tensors(rows.inputs.batch(numbers)), "labels": torch.from_numpy(labels[numbers])}
-
-    numbers: Any = _Numbers(len(rows.inputs))
+    numbers: Any = _Numbers(n_rows)
     return Batches(numbers, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]  # it asks for lists
+
+
+def _collate(rows: Labelled) -> Callable[[Any], dict[str, Any]]:
+    """Batches straight from the flat arrays, with labels."""
+    import torch
+
+    labels = rows.labels.astype(np.int64)
+    return lambda numbers: {**to_tensors(rows.inputs.batch(numbers)), "labels": torch.from_numpy(labels[numbers])}
 
 
 class _Numbers:
