@@ -1,25 +1,19 @@
 """Blends: weighted means of the base learners in one space, and the recipes that choose the weights."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache, partial
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
-from competition.metrics import f1, paired_difference
 from oof.features import percentile_ranks
 from oof.frame import LOGIT_CLIP, PredictionFrame, to_logits
 from oof.state import read_state, write_state
-from oof.threshold import best_threshold, decide
+from oof.threshold import best_threshold
 from oof.weights import convex_weights, greedy_weights, sigmoid
-
-if TYPE_CHECKING:
-    import optuna
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
@@ -222,145 +216,53 @@ class ConvexBlend:
 
 
 @dataclass(frozen=True)
-class OptunaBlend:
-    """A blend whose structure Optuna tunes, and which falls back to a simpler one unless the gain is real.
+class BestSingle:
+    """The base learner with the highest best-threshold F1 on the rows, its scores as they are."""
 
-    Tuned: the space; the share of greedy against convex weights; how far the weights shrink towards equal
-    ones. The search starts from the convex, the greedy and the plain mean solution. Its objective is the F1
-    cross-fitted over the folds of the frame it is given: those of a fold (weights, threshold) use the others.
-
-    Of (plain mean, convex blend, best structure) the first is taken that lies within one standard error
-    (paired, over groups) of the best: a search of many trials always finds something, mostly luck.
-    Source of the rule: Breiman et al. 1984, "Classification and regression trees".
-
-    The result is recalibrated, so that fits that chose different spaces share one scale and one threshold.
-    """
-
-    n_trials: int = 60
-    seed: int = 0
-    name: str = "blend"
-    kind: ClassVar[str] = "blend"
+    name: str = "best-single"
+    kind: ClassVar[str] = "single"
 
     def fit(self, frame: PredictionFrame) -> WeightedMean:
-        """The weights of the chosen structure, fitted on all rows of the frame."""
-        structure = self.choose(frame) if frame.n_learners > 1 else PLAIN_MEAN
-        return _recalibrated(structure.fit(frame), frame)
-
-    def choose(self, frame: PredictionFrame) -> "Structure":
-        """The structure for this frame; the plain mean if its rows are all of one fold."""
-        if len(np.unique(frame.fold)) < 2:
-            return PLAIN_MEAN
-        trials = _Trials(frame)
-        best = trials.search(start=[CONVEX, PLAIN_MEAN, GREEDY], n_trials=self.n_trials, seed=self.seed)
-        return trials.simplest_as_good_as(best, simpler=[PLAIN_MEAN, CONVEX])
+        """That learner's scores; of equals the first."""
+        quality = [best_threshold(frame.labels, scores).f1 for scores in frame.scores.T]
+        return SingleLearner(frame.learners[int(np.argmax(quality))]).fit(frame)
 
 
 @dataclass(frozen=True)
-class Structure:
-    """What `OptunaBlend` tunes; the weights follow from it and the rows.
+class Recalibrated:
+    """A blend whose log-odds are scaled and shifted to the labels, so that its scores can be read as probabilities.
 
-    Attributes
-    ----------
-    space
-        Where the mean is taken; ranks borrow the convex weights of logits, as ranks have no log-loss.
-    greedy_share
-        0 takes the convex weights, 1 the greedy ones, between them a mixture.
-    shrink
-        0 takes those weights as they are, 1 equal weights.
+    The order of rows stays. Source: Platt 1999.
     """
 
-    space: str
-    greedy_share: float
-    shrink: float
+    blend: "Weighing"
+    kind: ClassVar[str] = "recalibrated"
+
+    @property
+    def name(self) -> str:
+        """The blend's."""
+        return self.blend.name
 
     def fit(self, frame: PredictionFrame) -> WeightedMean:
-        """The weights of this structure for these rows."""
-        weights = self.weights(partial(_raw_weights, frame, self.space), frame.n_learners)
-        return _weighted(frame, weights, self.space)
+        """The fitted blend with slope and intercept."""
+        from sklearn.linear_model import LogisticRegression
 
-    def weights(self, raw: Callable[[str], Floats], n_learners: int) -> Floats:
-        """The weights, ``(n_learners,)``; `raw` gives those of a kind (convex, greedy) if they are needed."""
-        weights = self.shrink * _uniform(n_learners)
-        if self.shrink < 1 and self.greedy_share < 1:
-            weights = weights + (1 - self.shrink) * (1 - self.greedy_share) * raw("convex")
-        if self.shrink < 1 and self.greedy_share > 0:
-            weights = weights + (1 - self.shrink) * self.greedy_share * raw("greedy")
-        return weights
+        fitted = self.blend.fit(frame)
+        logits = to_logits(fitted.predict(frame))
+        model = LogisticRegression(C=1e6, tol=1e-6).fit(logits[:, None], frame.labels)
+        slope = max(float(model.coef_[0, 0]), MIN_SLOPE)
+        return replace(fitted, slope=slope, intercept=float(model.intercept_[0]))
 
 
-PLAIN_MEAN = Structure("probability", greedy_share=0.0, shrink=1.0)
-CONVEX = Structure("logit", greedy_share=0.0, shrink=0.0)
-GREEDY = Structure("probability", greedy_share=1.0, shrink=0.0)
+class Weighing(Protocol):
+    """A blend that comes down to weights."""
 
+    @property
+    def name(self) -> str:
+        """What tables call it."""
 
-@dataclass(frozen=True)
-class _Trials:
-    """The cross-fitted decisions of structures on one frame; what structures share is computed once.
-
-    A trial touches every row several times, so rows lie fold by fold: a fold is then a block, not a mask.
-    """
-
-    frame: PredictionFrame
-    members: list[npt.NDArray[np.intp]] = field(init=False)  # the rows of each fold
-    labels: list[Binary] = field(init=False)
-    raw: Callable[[str, int, str], Floats] = field(init=False)
-    values: Callable[[str], list[Floats]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        fold, labels = self.frame.fold, self.frame.labels
-        members = [np.flatnonzero(fold == k) for k in np.unique(fold)]
-
-        @cache
-        def raw(space: str, held_out: int, kind: str) -> Floats:
-            others = np.ones(self.frame.n_rows, dtype=bool)
-            others[members[held_out]] = False
-            return _raw_weights(self.frame.take(others), space, kind)
-
-        @cache
-        def values(space: str) -> list[Floats]:
-            of_all = SPACES[space](self.frame)
-            return [of_all[rows] for rows in members]
-
-        object.__setattr__(self, "members", members)
-        object.__setattr__(self, "labels", [labels[rows] for rows in members])
-        object.__setattr__(self, "raw", raw)
-        object.__setattr__(self, "values", values)
-
-    def decisions(self, structure: Structure) -> Binary:
-        """``(n_rows,)``: weights and threshold of each fold come from the other folds."""
-        scores = []
-        for k, values in enumerate(self.values(structure.space)):
-            weights = structure.weights(partial(self.raw, structure.space, k), self.frame.n_learners)
-            scores.append(np.clip(values @ weights, 0.0, 1.0))
-        decisions = np.empty(self.frame.n_rows, dtype=np.int8)
-        for k, rows in enumerate(self.members):
-            others = (np.concatenate([*parts[:k], *parts[k + 1 :]]) for parts in (self.labels, scores))
-            decisions[rows] = decide(scores[k], best_threshold(*others).threshold)
-        return decisions
-
-    def search(self, *, start: list[Structure], n_trials: int, seed: int) -> Structure:
-        """The structure with the highest cross-fitted F1 that Optuna finds, `start` being tried first."""
-        import optuna
-
-        def objective(trial: optuna.Trial) -> float:
-            return f1(self.frame.labels, self.decisions(_suggest(trial)))
-
-        with _quiet_optuna():
-            sampler = optuna.samplers.TPESampler(seed=seed)
-            study = optuna.create_study(direction="maximize", sampler=sampler)
-            for structure in start:
-                study.enqueue_trial(asdict(structure))
-            study.optimize(objective, n_trials=max(n_trials, len(start)))
-        return Structure(**study.best_params)
-
-    def simplest_as_good_as(self, best: Structure, *, simpler: list[Structure]) -> Structure:
-        """The first of `simpler` within one standard error of `best`, else `best`."""
-        decisions = self.decisions(best)
-        for structure in simpler:
-            gain = paired_difference(self.frame.labels, decisions, self.decisions(structure), self.frame.group)
-            if gain.estimate <= gain.standard_error:
-                return structure
-        return best
+    def fit(self, frame: PredictionFrame) -> WeightedMean:
+        """The weights for these rows."""
 
 
 def _uniform(n: int) -> Floats:
@@ -371,44 +273,6 @@ def _weighted(frame: PredictionFrame, weights: Floats, space: str) -> WeightedMe
     return WeightedMean(frame.learners, tuple(float(weight) for weight in weights), space)
 
 
-def _raw_weights(frame: PredictionFrame, space: str, kind: str) -> Floats:
-    """The convex or greedy weights; one bag of greedy selection, as `Structure` shrinks them anyway."""
-    if kind == "convex":
-        return _convex(frame, "probability" if space == "probability" else "logit")
-    return greedy_weights(frame.labels, SPACES[space](frame), n_rounds=15)
-
-
 def _convex(frame: PredictionFrame, space: str) -> Floats:
     values = frame.logits() if space == "logit" else frame.scores
     return convex_weights(frame.labels, values, loss=space)
-
-
-def _recalibrated(fitted: WeightedMean, frame: PredictionFrame) -> WeightedMean:
-    """The same mean, its log-odds scaled and shifted to the labels (Platt 1999); the order of rows stays."""
-    from sklearn.linear_model import LogisticRegression
-
-    logits = to_logits(fitted.predict(frame))
-    model = LogisticRegression(C=1e6, tol=1e-6).fit(logits[:, None], frame.labels)
-    slope = max(float(model.coef_[0, 0]), MIN_SLOPE)
-    return replace(fitted, slope=slope, intercept=float(model.intercept_[0]))
-
-
-def _suggest(trial: "optuna.Trial") -> Structure:
-    return Structure(
-        space=trial.suggest_categorical("space", list(SPACES)),
-        greedy_share=trial.suggest_float("greedy_share", 0.0, 1.0),
-        shrink=trial.suggest_float("shrink", 0.0, 1.0),
-    )
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Optuna logs every trial to stderr by itself; put its verbosity back afterwards."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -6,18 +6,17 @@ has not seen.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
+from oof.combiner import NOTHING, Combiner, Fits, FittedCombiner, fits_over, members, predict
 from oof.frame import PredictionFrame
-from oof.state import COMBINER_FILE, read_state
+from oof.readers import read_combiner
 from oof.threshold import decide, steady_threshold
 
 Floats = npt.NDArray[np.float64]
@@ -26,35 +25,6 @@ T = TypeVar("T", bound=np.generic)
 
 THRESHOLD_FILE = "threshold.json"
 MIN_FOLDS = 3
-
-
-class FittedCombiner(Protocol):
-    """A fitted value that gives one score per row; it is written to a folder and read back by its `kind`."""
-
-    @property
-    def kind(self) -> str:
-        """The key in `readers`."""
-
-    def predict(self, frame: PredictionFrame) -> Floats:
-        """The combined score of every row, ``(n_rows,)`` in [0, 1]; labels are not looked at."""
-
-    def to_folder(self, folder: Path) -> None:
-        """Write `combiner.json` (and model files beside it) into `folder`, which exists."""
-
-
-class Combiner(Protocol):
-    """A recipe for combining base learners; `fit` sees the labels of the frame it is given, and no others."""
-
-    @property
-    def name(self) -> str:
-        """What tables and files call it."""
-
-    @property
-    def kind(self) -> str:
-        """The family of the recipe: single, mean, greedy, convex, blend, logistic, stack ..."""
-
-    def fit(self, frame: PredictionFrame) -> FittedCombiner:
-        """A new fitted value. The same frame gives the same value; the frame has labels and folds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +40,16 @@ class CrossFitted:
     decisions
         ``(n_rows,)`` 0 or 1: each fold's scores cut at its own threshold.
     thresholds
-        By fold; each was chosen on the other folds.
+        By level-2 fold; each was chosen on the other folds.
+    fits
+        Of the combiner, over the frame in the order of its ids.
     """
 
     name: str
     scores: Floats
     decisions: Binary
     thresholds: dict[int, float]
+    fits: Fits
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +61,7 @@ class Fitted:
 
     def predict(self, frame: PredictionFrame) -> Floats:
         """The combined score of every row, ``(n_rows,)`` in [0, 1]."""
-        return _predict(self.combiner, frame)
+        return predict(self.combiner, frame)
 
     def decide(self, frame: PredictionFrame) -> Binary:
         """The 0/1 decision for every row, ``(n_rows,)``."""
@@ -115,7 +88,8 @@ def cross_fit(combiner: Combiner, frame: PredictionFrame) -> CrossFitted:
     without j and k. A combiner that memorises its training rows therefore gains nothing. That fit also
     serves fold k's scores when j is held out, so K folds take K + K(K-1)/2 fits, not K x K.
 
-    Rows are fitted in the order of their ids: the file's order changes nothing, to the last bit.
+    Folds are `PredictionFrame.level2_fold`. Rows are fitted in the order of their ids: the file's order changes
+    nothing, to the last bit.
 
     Limit: the base scores of the other folds come from models that saw fold k's labels in training. This mild
     optimism is that of all stacking on out-of-fold scores; only fresh rows are free of it.
@@ -128,20 +102,22 @@ def cross_fit(combiner: Combiner, frame: PredictionFrame) -> CrossFitted:
     order = frame.id_order()
     ordered = frame.take(order)
     folds = _folds(ordered, at_least=MIN_FOLDS)
-    scores = _without_each_fold(combiner, ordered)
-    inner = _without_each_pair(combiner, ordered)
-    labels, fold = ordered.labels, ordered.fold
-    thresholds = {
-        k: steady_threshold(labels[fold != k], inner[fold != k, position]).threshold for position, k in enumerate(folds)
-    }
-    decisions = decide(scores, np.array([thresholds[k] for k in fold]))
-    return CrossFitted(combiner.name, _unsorted(scores, order), _unsorted(decisions, order), thresholds)
+    fits = fits_over(combiner, ordered)
+    scores, thresholds = np.empty(frame.n_rows), {}
+    for k in folds:
+        held_out = members(ordered, frozenset({k}))
+        scores[held_out] = fits.held_out(frozenset({k}))
+        thresholds[k] = steady_threshold(ordered.labels[~held_out], fits.inner(frozenset({k}))).threshold
+    decisions = decide(scores, np.array([thresholds[k] for k in ordered.level2_fold]))
+    return CrossFitted(combiner.name, _unsorted(scores, order), _unsorted(decisions, order), thresholds, fits)
 
 
 def cross_fitted_scores(combiner: Combiner, frame: PredictionFrame) -> Floats:
     """The score of every row, ``(n_rows,)``, by a fit without its fold: `cross_fit` without thresholds."""
     order = frame.id_order()
-    return _unsorted(_without_each_fold(combiner, frame.take(order)), order)
+    ordered = frame.take(order)
+    _folds(ordered, at_least=2)
+    return _unsorted(fits_over(combiner, ordered).inner(NOTHING), order)
 
 
 def fit_final(combiner: Combiner, frame: PredictionFrame, *, cross_fitted: CrossFitted | None = None) -> Fitted:
@@ -163,75 +139,22 @@ def fit_final(combiner: Combiner, frame: PredictionFrame, *, cross_fitted: Cross
                 )
             ],
         )
-    scores = cross_fitted_scores(combiner, frame) if cross_fitted is None else cross_fitted.scores
-    cut = steady_threshold(frame.labels, scores)
-    return Fitted(combiner.fit(frame.take(frame.id_order())), cut.threshold)
-
-
-def readers() -> dict[str, Callable[[Path], FittedCombiner]]:
-    """How to read a fitted combiner of each kind back from its folder."""
-    from oof.blend import HardVotes, WeightedMean
-    from oof.stack import FittedLightGBM, FittedLogistic
-
-    return {
-        "weighted": WeightedMean.from_folder,
-        "votes": HardVotes.from_folder,
-        "logistic": FittedLogistic.from_folder,
-        "lightgbm": FittedLightGBM.from_folder,
-    }
-
-
-def read_combiner(folder: Path) -> FittedCombiner:
-    """The fitted combiner in `folder`, by the `kind` in its `combiner.json`."""
-    kind = read_state(folder).get("kind", "")
-    if kind not in readers():
-        fault = Fault(str(folder / COMBINER_FILE), f"kind {kind!r}", f"one of {', '.join(readers())}")
-        raise CompetitionError("no combiner of this kind can be read", faults=[fault])
-    return readers()[kind](folder)
+    ordered = frame.take(frame.id_order())
+    _folds(ordered, at_least=2)
+    fits = cross_fitted.fits if cross_fitted else fits_over(combiner, ordered)
+    cut = steady_threshold(ordered.labels, fits.inner(NOTHING))
+    return Fitted(fits.fit_without(NOTHING), cut.threshold)
 
 
 def _folds(frame: PredictionFrame, *, at_least: int) -> list[int]:
-    folds = [int(k) for k in np.unique(frame.fold)]
+    folds = [int(k) for k in np.unique(frame.level2_fold)]
     if len(folds) < at_least:
         raise CompetitionError(
             "too few folds to cross-fit",
-            faults=[Fault("fold", f"{len(folds)}: {folds}", f"{at_least} or more")],
+            faults=[Fault("folds", f"{len(folds)}: {folds}", f"{at_least} or more")],
             advice="split with more folds; five is usual",
         )
     return folds
-
-
-def _without_each_fold(combiner: Combiner, frame: PredictionFrame) -> Floats:
-    """``(n_rows,)``: each row's score by a fit without its fold."""
-    scores = np.full(frame.n_rows, np.nan)
-    for k in _folds(frame, at_least=2):
-        held_out = frame.fold == k
-        scores[held_out] = _predict(combiner.fit(frame.take(~held_out)), frame.take(held_out))
-    return scores
-
-
-def _without_each_pair(combiner: Combiner, frame: PredictionFrame) -> Floats:
-    """``(n_rows, n_folds)``: column k holds scores by fits that saw neither the row's fold nor fold k.
-
-    NaN where the row is of fold k itself.
-    """
-    folds = _folds(frame, at_least=MIN_FOLDS)
-    scores = np.full((frame.n_rows, len(folds)), np.nan)
-    for (a, fold_a), (b, fold_b) in combinations(enumerate(folds), 2):
-        in_a, in_b = frame.fold == fold_a, frame.fold == fold_b
-        fitted = combiner.fit(frame.take(~(in_a | in_b)))
-        scores[in_a, b] = _predict(fitted, frame.take(in_a))
-        scores[in_b, a] = _predict(fitted, frame.take(in_b))
-    return scores
-
-
-def _predict(fitted: FittedCombiner, frame: PredictionFrame) -> Floats:
-    """The scores of a frame whose labels are taken away first: what is scored cannot be peeked at."""
-    scores = fitted.predict(frame.without_labels())
-    assert scores.shape == (frame.n_rows,), f"{fitted.kind} gave {scores.shape} for {frame.n_rows} rows"
-    assert scores.min() >= 0, f"{fitted.kind} gave scores below 0"
-    assert scores.max() <= 1, f"{fitted.kind} gave scores above 1 or NaN"
-    return scores
 
 
 def _unsorted(values: npt.NDArray[T], order: npt.NDArray[np.intp]) -> npt.NDArray[T]:

@@ -7,12 +7,15 @@ rank__*
 logit_mean, logit_std, logit_min, logit_max, disagreement
     Level and spread of the learners. A LightGBM stacker with such features gained 1.0 point over plain
     averaging (KDD Cup 2022 ESCI).
-query_*, target_* (size, mean, gap, rank)
+query_*, target_* (size, min, median, max, gap, rank)
     How the row stands among the rows of its query and of its target. The per-query minimum, median, maximum
     and rank of the base scores gained .8 and .4 point (public reports of two contests).
-language
+language, query_script
     A stacker beats a blend where quality differs by segment and it sees the segment.
-lengths, scripts, overlap
+unseen_language, unseen_target
+    Whether the models that scored the row had not seen its language, its target: the real shift of the 2025 contest
+    was languages never seen in training (4 of 10 in QC, 6 of 13 in QI).
+lengths, scripts, levels, overlap
     Where lexical matching is to be trusted; part of the same 1.0 point. Query plus translation gained .5 to
     .7.
 
@@ -35,6 +38,21 @@ Floats = npt.NDArray[np.float64]
 
 WORD_CHARACTER = r"[\pL\pM\pN]"  # marks included: Thai and Hindi words hold them, Python's \w cuts there
 GROUPS = {"query": ["language", "query"], "target": ["target"]}
+NOVELTY = ("unseen_language", "unseen_target")
+SCRIPTS = (
+    "Latin",
+    "Cyrillic",
+    "Greek",
+    "Arabic",
+    "Hebrew",
+    "Devanagari",
+    "Thai",
+    "Hangul",
+    "Han",
+    "Hiragana",
+    "Katakana",
+)
+CATEGORICAL = ("language", "query_script")  # codes whose order means nothing
 
 
 def level2_features(frame: PredictionFrame, *, languages: Sequence[str]) -> pd.DataFrame:
@@ -51,9 +69,32 @@ def level2_features(frame: PredictionFrame, *, languages: Sequence[str]) -> pd.D
         _score_features(frame),
         *(_group_features(frame, name, keys) for name, keys in GROUPS.items() if set(keys) <= set(frame.rows)),
         language_codes(frame.rows["language"], languages).to_frame("language"),
+        frame.rows[[name for name in NOVELTY if name in frame.rows]].astype(np.float64),
         text_features(frame.rows),
     ]
     return pd.concat(parts, axis=1)
+
+
+def with_novelty(rows: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
+    """The rows with `unseen_language` and `unseen_target`: whether no row that their base models learned from has it.
+
+    Rows with a `fold` are out of fold, their models learned from the other folds of `train`; any others from all of it.
+    Models that dropped some of these rows (`purged` plans) may have seen less.
+
+    Examples
+    --------
+    >>> train = pd.DataFrame({"language": ["en", "fr"], "target": ["a", "a"], "fold": [0, 1]})
+    >>> with_novelty(train, train)[["unseen_language", "unseen_target"]].values.tolist()
+    [[True, False], [True, False]]
+    """
+    result = rows.copy()
+    for name, column in zip(NOVELTY, ("language", "target"), strict=True):
+        seen_in = train.groupby(column)["fold"].agg(["min", "max"]).reindex(rows[column]).set_axis(rows.index)
+        unseen = seen_in["min"].isna()
+        if "fold" in rows:
+            unseen |= (seen_in["min"] == rows["fold"]) & (seen_in["max"] == rows["fold"])
+        result[name] = unseen
+    return result
 
 
 def percentile_ranks(frame: PredictionFrame) -> Floats:
@@ -89,7 +130,7 @@ def text_features(rows: pd.DataFrame) -> pd.DataFrame:
     `*_length` counts characters, `*_words` words; `*_non_latin` is the share of letters of other scripts,
     NaN without letters; `target_levels` is the depth of a category path (for free text: the parts between
     commas); `query_overlap`, `query_en_overlap` are the shares of the query's words that the target has,
-    NaN without words.
+    NaN without words; `query_script` is the place in `SCRIPTS` of the script of most of its letters, NaN without any.
 
     Examples
     --------
@@ -111,6 +152,8 @@ def text_features(rows: pd.DataFrame) -> pd.DataFrame:
             columns[f"{name}_length"] = np.asarray(pc.utf8_length(texts[name]))
             columns[f"{name}_words"] = np.asarray(pc.count_substring_regex(texts[name], f"{WORD_CHARACTER}+"))
             columns[f"{name}_non_latin"] = _share(letters - latin, letters)
+    if "query" in texts:
+        columns["query_script"] = _scripts(texts["query"])
     if "target" in texts:
         commas, in_names = (np.asarray(pc.count_substring(texts["target"], mark)) for mark in (",", ", "))
         columns["target_levels"] = commas - in_names + 1  # as in competition.categories
@@ -137,19 +180,16 @@ def _score_features(frame: PredictionFrame) -> pd.DataFrame:
 def _group_features(frame: PredictionFrame, name: str, keys: list[str]) -> pd.DataFrame:
     """How the row stands in its group, by the mean logit and by each learner's logit.
 
-    `*_size` rows in the group; `*_mean` of its logits; `*_gap` to its highest logit (0 for the row that has
-    it); `*_rank` from the top (1 is the highest, equals share the better rank).
+    `*_size` rows in the group; `*_min`, `*_median`, `*_max` of its logits; `*_gap` to the highest (0 for the row that
+    has it); `*_rank` from the top (1 is the highest, equals share the better rank).
     """
     logits = frame.logits()
     columns = dict(zip(["mean", *frame.learners], [logits.mean(axis=1), *logits.T], strict=True))
     values = pd.DataFrame(columns, index=frame.rows.index)
     code = frame.rows.groupby([_fold_or_all(frame), *keys], sort=False, dropna=False).ngroup().to_numpy()
     grouped = values.groupby(code)
-    parts = {
-        "mean": grouped.transform("mean"),
-        "gap": grouped.transform("max") - values,
-        "rank": grouped.rank(method="min", ascending=False),
-    }
+    parts = {kind: getattr(grouped, kind)().iloc[code].set_axis(values.index) for kind in ("min", "median", "max")}
+    parts |= {"gap": parts["max"] - values, "rank": grouped.rank(method="min", ascending=False)}
     sizes = pd.DataFrame({f"{name}_size": np.bincount(code)[code].astype(np.float64)}, index=values.index)
     return pd.concat([sizes, *(part.add_prefix(f"{name}_{kind}__") for kind, part in parts.items())], axis=1)
 
@@ -188,6 +228,16 @@ def _words(texts: Any) -> tuple[npt.NDArray[np.int64], Any]:
     row, word = pc.list_parent_indices(lists), pc.list_flatten(lists)
     real = pc.not_equal(word, "")
     return row.filter(real).to_numpy(), word.filter(real)
+
+
+def _scripts(texts: Any) -> Floats:
+    """The place in `SCRIPTS` of the script of most letters, ``(n_rows,)``; of equals the first, NaN without letters."""
+    import pyarrow.compute as pc
+
+    encoded = texts.dictionary_encode()
+    counts = [np.asarray(pc.count_substring_regex(encoded.dictionary, rf"\p{{{name}}}")) for name in SCRIPTS]
+    most = np.where(np.any(counts, axis=0), np.argmax(counts, axis=0), np.nan)
+    return np.asarray(most[encoded.indices.to_numpy()], dtype=np.float64)
 
 
 def _share(part: npt.NDArray[np.integer], whole: npt.NDArray[np.integer]) -> Floats:

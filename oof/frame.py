@@ -1,7 +1,7 @@
 """The prediction frame: scores by row id and base learner, beside fold, label, language and texts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,9 @@ class PredictionFrame:
     Attributes
     ----------
     rows
-        Columns `id` (unique) and `language`; where known `fold` (level 1, not negative), `label` (0, 1 or
-        missing), `group`, `query`, `target`, `query_en`. The index carries no meaning and is renumbered.
+        Columns `id` (unique) and `language`; where known `fold` (level 1, not negative), `level2_fold` (see
+        `oof.level2_folds`), `label` (0, 1 or missing), `group`, `query`, `target`, `query_en`, `unseen_language`,
+        `unseen_target`. The index carries no meaning and is renumbered.
     scores
         ``(n_rows, n_learners)`` float64 in [0, 1]: the probability of label 1. Read-only.
     learners
@@ -101,6 +102,13 @@ class PredictionFrame:
         return self.rows["fold"].to_numpy(dtype=np.int8)
 
     @property
+    def level2_fold(self) -> Binary:
+        """What is held out from combiners, ``(n_rows,)``: the level-1 fold unless the rows say otherwise."""
+        if "level2_fold" not in self.rows:
+            return self.fold
+        return self.rows["level2_fold"].to_numpy(dtype=np.int8)
+
+    @property
     def group(self) -> npt.NDArray[np.generic]:
         """The group of every row, ``(n_rows,)``; without that column every row is a group of its own."""
         return np.asarray(self.rows["group" if "group" in self.rows else "id"])
@@ -108,7 +116,7 @@ class PredictionFrame:
     def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> "PredictionFrame":
         """The rows chosen by a mask or by positions, in that order."""
         positions = np.flatnonzero(which) if which.dtype == bool else which
-        return replace(self, rows=self.rows.iloc[positions], scores=self.scores[positions])
+        return self._derived(rows=self.rows.iloc[positions].reset_index(drop=True), scores=self.scores[positions])
 
     def with_learners(self, names: Sequence[str]) -> "PredictionFrame":
         """The frame of these base learners only, in this order; an error names those that are not there."""
@@ -119,11 +127,11 @@ class PredictionFrame:
                 advice="give the same base learners as in fitting",
             )
         columns = [self.learners.index(name) for name in names]
-        return replace(self, scores=self.scores[:, columns], learners=tuple(names))
+        return self if tuple(names) == self.learners else self._derived(scores=self.scores[:, columns], learners=names)
 
     def without_labels(self) -> "PredictionFrame":
         """The frame without its labels: what a combiner is given to predict."""
-        return replace(self, rows=self.rows.drop(columns="label", errors="ignore"))
+        return self._derived(rows=self.rows.drop(columns="label", errors="ignore"))
 
     def id_order(self) -> npt.NDArray[np.intp]:
         """The positions that sort the rows by id, ``(n_rows,)``: fits in it ignore the file's order."""
@@ -139,6 +147,18 @@ class PredictionFrame:
         [[0.0], [12.0]]
         """
         return to_logits(self.scores, clip)
+
+    def _derived(
+        self, *, rows: pd.DataFrame | None = None, scores: Floats | None = None, learners: Sequence[str] | None = None
+    ) -> "PredictionFrame":
+        """A part of this frame, not checked again: fitting makes thousands of them."""
+        part = object.__new__(PredictionFrame)
+        chosen = self.scores if scores is None else scores
+        chosen.flags.writeable = False
+        object.__setattr__(part, "rows", self.rows if rows is None else rows)
+        object.__setattr__(part, "scores", chosen)
+        object.__setattr__(part, "learners", self.learners if learners is None else tuple(learners))
+        return part
 
     def _require(self, column: str, why: str) -> None:
         if column not in self.rows:

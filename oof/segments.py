@@ -83,13 +83,19 @@ def fit_segment_cuts(labels: Binary, scores: Floats, segments: Segments) -> Segm
 
 
 def choose_segment_cuts(
-    labels: Binary, scores: Floats, segments: Segments, *, fold: Folds, groups: npt.NDArray[np.generic]
+    labels: Binary,
+    scores: Floats,
+    segments: Segments,
+    *,
+    fold: Folds,
+    groups: npt.NDArray[np.generic],
+    overall: float | None = None,
 ) -> SegmentChoice:
     """Cuts per segment if their nested F1 beats that of the global cut by more than one standard error, else that cut.
 
     For fold k, the strength with the highest cross-fitted F1 on the other folds is taken, and cuts of that strength
     from those folds decide k. `scores` are cross-fitted; that their fits may have seen fold k is the mild optimism of
-    all stacking, and the same on both sides of the comparison.
+    all stacking, and the same on both sides of the comparison. Give `overall` where the cut of all rows is known.
     """
 
     @cache
@@ -122,8 +128,9 @@ def choose_segment_cuts(
         nested[rows] = cuts.shrunken(n_rows, strength=strength).decide(scores[rows], segments[rows])
     plain = decisions(float("inf"), without=frozenset())
     gain = paired_difference(labels, nested, plain, groups)
-    overall, n_rows = cuts_without(frozenset())
     strength = best_strength(frozenset()) if gain.estimate > gain.standard_error else float("inf")
     if strength == float("inf"):
-        return SegmentChoice(SegmentCuts(overall.overall, {}), strength, gain, plain)
-    return SegmentChoice(overall.shrunken(n_rows, strength=strength), strength, gain, nested)
+        cut = steady_threshold(labels, scores).threshold if overall is None else overall
+        return SegmentChoice(SegmentCuts(cut, {}), strength, gain, plain)
+    cuts, n_rows = cuts_without(frozenset())
+    return SegmentChoice(cuts.shrunken(n_rows, strength=strength), strength, gain, nested)

@@ -1,17 +1,19 @@
-"""Stackers: a logistic regression on the base logits, and LightGBM that starts from it."""
+"""The LightGBM stacker: boosted trees on level-2 features that start from a logistic stacker."""
 
 import os
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from competition.errors import CompetitionError, Fault
-from oof.features import level2_features
+from oof.combiner import NOTHING, Folds, inner_scores, members
+from oof.features import CATEGORICAL, level2_features
 from oof.frame import PredictionFrame
+from oof.logistic import FittedLogistic, LanguageFits
 from oof.state import read_state, write_state
 from oof.weights import sigmoid
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
+Segment = int | str  # a fold, or a language
 
 TREES_FILE = "trees.txt"
 TREE_PARAMETERS = {
@@ -48,73 +51,13 @@ def available_cpus() -> int:
 
 
 @dataclass(frozen=True)
-class FittedLogistic:
-    """A logistic regression on the base learners' logits."""
-
-    learners: tuple[str, ...]
-    coefficients: tuple[float, ...]
-    intercept: float
-    kind: ClassVar[str] = "logistic"
-
-    def logit(self, frame: PredictionFrame) -> Floats:
-        """The log-odds of every row, ``(n_rows,)``."""
-        logits = frame.with_learners(self.learners).logits()
-        return np.asarray(logits @ np.array(self.coefficients) + self.intercept, dtype=np.float64)
-
-    def predict(self, frame: PredictionFrame) -> Floats:
-        """The combined score of every row, ``(n_rows,)`` in [0, 1]."""
-        return sigmoid(self.logit(frame))
-
-    def to_folder(self, folder: Path) -> None:
-        """Write `combiner.json`."""
-        write_state(folder, self.kind, asdict(self))
-
-    @classmethod
-    def from_folder(cls, folder: Path) -> "FittedLogistic":
-        """What `to_folder` wrote."""
-        return cls.from_state(read_state(folder))
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "FittedLogistic":
-        """The value whose fields are in `state`."""
-        return cls(tuple(state["learners"]), tuple(state["coefficients"]), float(state["intercept"]))
-
-
-@dataclass(frozen=True)
-class LogisticStacker:
-    """Logistic regression on standardised logits with an L2 penalty: recalibrates and weighs the learners.
-
-    Attributes
-    ----------
-    l2
-        The weight of half the squared norm beside the **summed** log-loss: it fades as rows grow.
-    """
-
-    l2: float = 1.0
-    name: str = "logistic"
-    kind: ClassVar[str] = "logistic"
-
-    def fit(self, frame: PredictionFrame) -> FittedLogistic:
-        """The coefficients, on the scale of the logits."""
-        from sklearn.linear_model import LogisticRegression
-
-        logits = frame.logits()
-        centre, scale = logits.mean(axis=0), logits.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        model = LogisticRegression(C=1 / self.l2, tol=1e-6, max_iter=500).fit((logits - centre) / scale, frame.labels)
-        coefficients = model.coef_[0] / scale
-        intercept = float(model.intercept_[0] - coefficients @ centre)
-        return FittedLogistic(frame.learners, tuple(float(c) for c in coefficients), intercept)
-
-
-@dataclass(frozen=True)
 class FittedLightGBM:
     """A logistic offset plus boosted trees on level-2 features.
 
     Attributes
     ----------
     offset
-        The logistic stacker that the trees start from.
+        The logistic stacker that the trees start from; it may tell languages apart.
     languages
         Those of training; rows of another language have a missing language.
     features
@@ -154,8 +97,6 @@ class FittedLightGBM:
         return cls(offset, tuple(state["languages"]), tuple(state["features"]), int(state["n_rounds"]), trees)
 
     def _tree_logits(self, frame: PredictionFrame) -> Floats:
-        import lightgbm as lgb
-
         features = level2_features(frame, languages=self.languages)
         if missing := [name for name in self.features if name not in features]:
             raise CompetitionError(
@@ -163,8 +104,13 @@ class FittedLightGBM:
                 faults=[Fault(name, "missing") for name in missing],
                 advice="give the columns query, target and query_en as in training",
             )
+        return self.boosted(features[list(self.features)].to_numpy(dtype=np.float32))
+
+    def boosted(self, values: npt.NDArray[np.float32]) -> Floats:
+        """What the trees add to the log-odds of rows with these features, ``(n_rows,)``."""
+        import lightgbm as lgb
+
         booster = lgb.Booster(model_str=self.trees)
-        values = features[list(self.features)].to_numpy()
         return np.asarray(booster.predict(values, raw_score=True, num_threads=available_cpus()), dtype=np.float64)
 
 
@@ -203,73 +149,167 @@ class LightGBMStacker:
 
     def fit(self, frame: PredictionFrame) -> FittedLightGBM:
         """The offset and the trees, fitted on all rows of the frame."""
+        return self.over(frame).fit_without(NOTHING)
+
+    def over(self, frame: PredictionFrame, *, shared: "Level2 | None" = None) -> "BoostedFits":
+        """Its fits without any folds of the frame; `shared` is what another stacker has made of the same frame."""
+        return BoostedFits(self, frame, shared or Level2.of(frame, excluded=self.excluded))
+
+
+@dataclass(frozen=True, eq=False)
+class Level2:
+    """What stackers of one frame have in common: features and their bins know no labels, offsets know no trees.
+
+    Attributes
+    ----------
+    languages
+        Those of the frame.
+    names, values
+        Of the features, ``(n_rows, n_features)`` float32.
+    dataset
+        The same, binned.
+    offsets
+        The fits of the logistic stacker that trees start from.
+    """
+
+    languages: tuple[str, ...]
+    names: tuple[str, ...]
+    values: npt.NDArray[np.float32]
+    dataset: "lgb.Dataset"
+    offsets: LanguageFits
+
+    @classmethod
+    def of(cls, frame: PredictionFrame, *, excluded: tuple[str, ...] = ()) -> "Level2":
+        """That of a frame, without the excluded features."""
         languages = tuple(sorted(frame.rows["language"].unique()))
-        features = level2_features(frame, languages=languages).drop(columns=list(self.excluded))
-        offset = LogisticStacker().fit(frame)
-        dataset = _dataset(features, frame.labels)
-        n_rounds = self._best_rounds(frame, dataset)
+        features = level2_features(frame, languages=languages).drop(columns=list(excluded))
+        names, values = tuple(features.columns.astype(str)), features.to_numpy(dtype=np.float32)
+        codes = [names.index(name) for name in CATEGORICAL if name in names]
+        dataset = _dataset(values, frame.labels, codes=codes)
+        return cls(languages, names, values, dataset, LanguageFits(frame, l2=1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Grown:
+    """Trees, and the log-loss of rows that they have not seen after every number of them.
+
+    Attributes
+    ----------
+    booster
+        The trees, without their data.
+    losses
+        Held-out fold or language -> ``(n_trees + 1,)``, the first without trees.
+    """
+
+    booster: "lgb.Booster"
+    losses: dict[Segment, Floats]
+
+    @property
+    def n_trees(self) -> int:
+        return min(len(each) for each in self.losses.values()) - 1
+
+
+class BoostedFits:
+    """`LightGBMStacker` over one frame, without any level-2 folds.
+
+    Trees that were grown without folds j and k serve twice: as the fit without both, and, by their loss on k, in
+    choosing the number of trees without j.
+    """
+
+    def __init__(self, stacker: LightGBMStacker, frame: PredictionFrame, level2: Level2) -> None:
+        self._stacker, self._frame, self._level2 = stacker, frame, level2
+        self._trees: dict[tuple[Folds, str | None], _Grown] = {}
+        self.fit_without = cache(self._fit_without)
+        self.held_out = cache(self._held_out)
+
+    def inner(self, folds: Folds) -> Floats:
+        """See `Fits.inner`."""
+        return inner_scores(self._frame, folds, self.held_out)
+
+    def _fit_without(self, folds: Folds) -> FittedLightGBM:
+        n_rounds = self._n_rounds(folds)
         trees = ""
         if n_rounds:
-            booster = self._booster(dataset.set_init_score(offset.logit(frame)))
-            for _ in range(n_rounds):
-                booster.update()
-            trees = booster.model_to_string()
-        return FittedLightGBM(offset, languages, tuple(features.columns.astype(str)), n_rounds, trees)
+            trees = self._grown(folds, at_least=n_rounds).booster.model_to_string(num_iteration=n_rounds)
+        offset = self._level2.offsets.fit_without(folds)
+        return FittedLightGBM(offset, self._level2.languages, self._level2.names, n_rounds, trees)
 
-    def _best_rounds(self, frame: PredictionFrame, dataset: "lgb.Dataset") -> int:
-        """The number of trees with the lowest log-loss on held-out folds or languages, boosted side by side."""
-        segment = frame.fold if self.held_out == "fold" else frame.rows["language"].to_numpy()
-        segments, sizes = np.unique(segment, return_counts=True)
-        if len(segments) < 2:
+    def _held_out(self, folds: Folds) -> Floats:
+        fitted, rows = self.fit_without(folds), members(self._frame, folds)
+        logits = self._level2.offsets.logit(fitted.offset)[rows]
+        if fitted.n_rounds:
+            logits = logits + fitted.boosted(self._level2.values[rows])
+        return sigmoid(logits)
+
+    def _n_rounds(self, folds: Folds) -> int:
+        """The number of trees with the lowest log-loss on the other folds, or languages, each held out in turn."""
+        rows = ~members(self._frame, folds)
+        by_fold = self._stacker.held_out == "fold"
+        segment = self._frame.level2_fold if by_fold else self._frame.rows["language"].to_numpy()
+        names, sizes = np.unique(segment[rows], return_counts=True)
+        if len(names) < 2:
             return 0
-        boosters = [self._without(frame, dataset, segment == each) for each in segments]
+        grown = {
+            name: self._grown(folds | {int(name)}) if by_fold else self._grown(folds, language=str(name))
+            for name in names
+        }
+        n_trees = min(each.n_trees for each in grown.values())
+        losses = [each.losses[int(name) if by_fold else str(name)][: n_trees + 1] for name, each in grown.items()]
+        return int(np.argmin(np.average(losses, axis=0, weights=sizes)))
 
-        def held_out_loss() -> float:
-            losses = [booster.eval_valid()[0][2] for booster in boosters]
-            return float(np.average(losses, weights=sizes))
+    def _grown(self, folds: Folds, *, language: str | None = None, at_least: int = 0) -> _Grown:
+        """Trees on the rows of the other folds and languages, until those left out have long not gained."""
+        found = self._trees.get((folds, language))
+        if found is None or found.booster.num_trees() < at_least:
+            found = self._trees[folds, language] = self._grow(folds, language=language, at_least=at_least)
+        return found
 
-        losses = [held_out_loss()]
-        while len(losses) <= self.max_rounds and len(losses) - np.argmin(losses) <= self.patience:
-            for booster in boosters:
-                booster.update()
-            losses.append(held_out_loss())
-        return int(np.argmin(losses))
-
-    def _without(
-        self, frame: PredictionFrame, dataset: "lgb.Dataset", held_out: npt.NDArray[np.bool_]
-    ) -> "lgb.Booster":
-        """A booster with no trees yet, set up on the other rows and evaluated on those held out.
-
-        All share the bins of all rows (which know no labels): binning anew takes longer than boosting.
-        """
-        offset = LogisticStacker().fit(frame.take(~held_out)).logit(frame)
-        train, valid = (dataset.subset(np.flatnonzero(rows)).construct() for rows in (~held_out, held_out))
-        booster = self._booster(train.set_init_score(offset[~held_out]))
-        return booster.add_valid(valid.set_init_score(offset[held_out]), "held out")
+    def _grow(self, folds: Folds, *, language: str | None, at_least: int) -> _Grown:
+        of_folds = members(self._frame, folds)
+        of_language = self._frame.rows["language"].to_numpy() == language
+        left_out = of_folds | of_language
+        segments: dict[Segment, npt.NDArray[np.bool_]] = {
+            k: members(self._frame, frozenset({k})) for k in sorted(folds)
+        }
+        if language is not None:
+            segments = {language: of_language & ~of_folds}
+        offsets = self._level2.offsets
+        fitted = (
+            offsets.fit_rows(~left_out, strength=offsets.strength(folds)) if language else offsets.fit_without(folds)
+        )
+        offset = offsets.logit(fitted)
+        train = self._level2.dataset.subset(np.flatnonzero(~left_out)).construct().set_init_score(offset[~left_out])
+        booster = self._booster(train)
+        for name, rows in segments.items():
+            valid = self._level2.dataset.subset(np.flatnonzero(rows)).construct().set_init_score(offset[rows])
+            booster.add_valid(valid, str(name))
+        sizes = [int(rows.sum()) for rows in segments.values()]
+        losses = [[value for _, _, value, _ in booster.eval_valid()]]
+        best, longest = 0, self._stacker.max_rounds
+        while segments and len(losses) <= longest and len(losses) - 1 - best < self._stacker.patience:
+            booster.update()
+            losses.append([value for _, _, value, _ in booster.eval_valid()])
+            best = len(losses) - 1 if np.dot(losses[-1], sizes) < np.dot(losses[best], sizes) else best
+        for _ in range(len(losses) - 1, at_least):
+            booster.update()
+        booster.free_dataset()
+        return _Grown(booster, dict(zip(segments, np.array(losses).T, strict=True)))
 
     def _booster(self, train: "lgb.Dataset") -> "lgb.Booster":
         import lightgbm as lgb
 
         settings = {
-            "learning_rate": self.learning_rate,
-            "num_leaves": self.num_leaves,
-            "seed": self.seed,
-            "num_threads": self.num_threads or available_cpus(),
+            "learning_rate": self._stacker.learning_rate,
+            "num_leaves": self._stacker.num_leaves,
+            "seed": self._stacker.seed,
+            "num_threads": self._stacker.num_threads or available_cpus(),
         }
         return lgb.Booster({**TREE_PARAMETERS, **settings}, train)
 
 
-def _dataset(features: pd.DataFrame, labels: Binary) -> "lgb.Dataset":
-    """The rows for boosting; without names, as LightGBM refuses some characters in them."""
+def _dataset(values: npt.NDArray[np.float32], labels: Binary, *, codes: list[int]) -> "lgb.Dataset":
+    """The rows for boosting, `codes` being columns of codes. Without names: LightGBM refuses some characters."""
     import lightgbm as lgb
 
-    return lgb.Dataset(
-        features.to_numpy(),
-        labels,
-        categorical_feature=[features.columns.get_loc("language")],
-        params={
-            "max_bin": TREE_PARAMETERS["max_bin"],
-            "min_data_in_leaf": TREE_PARAMETERS["min_data_in_leaf"],
-            "verbosity": -1,
-        },
-    ).construct()
+    parameters = {name: TREE_PARAMETERS[name] for name in ("max_bin", "min_data_in_leaf", "verbosity")}
+    return lgb.Dataset(values, labels, categorical_feature=codes, params=parameters).construct()

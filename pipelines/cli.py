@@ -201,9 +201,10 @@ def blend(run_dir: Path, task: str | None, models: str | None) -> None:
 @click.option("--ensemble", default="best", show_default=True, help="An ensemble or base learner, or best.")
 @click.option("--split", type=click.Choice(["dev", "test"]), help="What to submit; test, or dev without a test.")
 @click.option("--name", default="final", show_default=True, help="Name of the submission.")
-def submit(run_dir: Path, ensemble: str, split: str | None, name: str) -> None:
+@click.option("--prior-matched", is_flag=True, help="Cut for the share of positives that the split's own scores tell.")
+def submit(run_dir: Path, ensemble: str, split: str | None, name: str, prior_matched: bool) -> None:
     """Cut the scores at the threshold and write a validated submission."""
-    _submit(run_folder(run_dir), ensemble, split, name)
+    _submit(run_folder(run_dir), ensemble, split, name, prior_matched=prior_matched)
 
 
 @main.command()
@@ -313,6 +314,50 @@ def ensemble() -> None:
 @ensemble.command()
 @run_option
 @task_option
+@click.option("--name", required=True, help="mean, greedy, convex, logistic-by-language, ...: any that evaluate lists.")
+@learners_option
+def make(run_dir: Path, task: str | None, name: str, models: str | None) -> None:
+    """Combine the base learners with any of the combiners; then it can be submitted by its name."""
+    _combine(run_dir, task, name, models)
+
+
+@ensemble.command()
+@run_option
+@task_option
+@click.option("--name", "names", multiple=True, help="A combiner; all if left out.")
+@click.option("--repeats", default=1, show_default=True, help="Nested estimates, each over folds dealt anew.")
+@format_option
+def evaluate(run_dir: Path, task: str | None, names: tuple[str, ...], repeats: int, output: Any) -> None:
+    """Nested F1 of every combiner, how much its own rows flatter it, F1 on labelled dev, differences to the default."""
+    from pipelines.evaluating import evaluate as make_tables
+    from pipelines.output import print_tables
+
+    run = run_folder(run_dir)
+    tables: dict[str, Any] = {}
+    for each in [task] if task else [t.name for t in run.tasks()]:
+        tables |= make_tables(run, each, names, n_repeats=repeats)
+    print_tables(tables, output)
+
+
+@ensemble.command(name="compare")
+@click.argument("first")
+@click.argument("second")
+@run_option
+@task_option
+@format_option
+def compare_entries(first: str, second: str, run_dir: Path, task: str | None, output: Any) -> None:
+    """Two base learners or ensembles on the same training rows: paired interval, McNemar's test, per language too."""
+    from pipelines.evaluating import compare_entries as make_table
+    from pipelines.output import print_tables
+
+    run = run_folder(run_dir)
+    names = [task] if task else [t.name for t in run.tasks()]
+    print_tables({f"{each}: {first} against {second}": make_table(run, each, first, second) for each in names}, output)
+
+
+@ensemble.command()
+@run_option
+@task_option
 @click.option("--name", "names", multiple=True, help="An ensemble (stack, blend); all finished ones if left out.")
 @format_option
 def explain(run_dir: Path, task: str | None, names: tuple[str, ...], output: Any) -> None:
@@ -344,12 +389,12 @@ def labels(run_dir: Path, task: str | None, top: int, output: Any) -> None:
     print_tables(tables, output)
 
 
-def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str) -> None:
+def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, prior_matched: bool = False) -> None:
     from pipelines.submitting import submit as make_submission
     from pipelines.timing import timed
 
     with timed(run, "submit"):
-        files = make_submission(run, choice=ensemble, split=split, name=name)
+        files = make_submission(run, choice=ensemble, split=split, name=name, prior_matched=prior_matched)
     click.echo(f"validation {files.validation}", err=True)
     paths = [*files.texts.values(), *files.csvs.values(), files.zip]
     click.echo("\n".join(str(path) for path in paths), err=True)

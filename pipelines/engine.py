@@ -10,7 +10,7 @@ from competition.rows import find_files
 from competition.tasks import get_task
 from pipelines import prepare
 from pipelines.config import learner_name, load_recipe
-from pipelines.ensembling import COMBINERS, ensemble
+from pipelines.ensembling import DEFAULTS, ensemble
 from pipelines.pretraining import origin_values
 from pipelines.progress import progress
 from pipelines.run_folder import RunFolder, RunSettings
@@ -48,7 +48,7 @@ def run_all(run: RunFolder, settings: RunSettings) -> Leaderboard:
                 train(run, key)
             advance(1)
     for task in tasks:
-        for name in COMBINERS:
+        for name in DEFAULTS:
             with timed(run, f"{name} {task}"):
                 ensemble(run, task, name, dict.fromkeys(key.learner for key in todo if key.task == task))
     with timed(run, "leaderboard"):
@@ -69,7 +69,7 @@ def planned(run: RunFolder, settings: RunSettings) -> pd.DataFrame:
             if applies(load_recipe(name, settings.overrides), get_task(task)):
                 keys = [PartKey(task, learner_name(name), fold) for fold in range(settings.folds)]
                 lines += [(f"train {key}", run.parts.is_finished(key)) for key in keys]
-        for name in COMBINERS:
+        for name in DEFAULTS:
             lines.append((f"{name} {task}", (run.ensemble(task, name) / "manifest.json").is_file()))
     lines.append(("submit", run.submission("final").is_dir()))
     return pd.DataFrame([(job, "done" if done else "to do") for job, done in lines], columns=["job", "state"])

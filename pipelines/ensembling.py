@@ -3,18 +3,24 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from competition.errors import MissingPartError
-from oof.blend import OptunaBlend
-from oof.crossfit import Combiner, CrossFitted, Fitted, cross_fit, fit_final
+from competition.errors import CompetitionError, Fault, MissingPartError
+from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
+from oof.combiner import Combiner
+from oof.crossfit import CrossFitted, Fitted, cross_fit, fit_final
+from oof.features import NOVELTY, with_novelty
 from oof.frame import PredictionFrame
+from oof.level2_folds import with_level2_folds
+from oof.logistic import LanguageLogistic, LogisticStacker
+from oof.mix import TunedBlend
+from oof.segments import SegmentCuts, choose_segment_cuts
 from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
 from oof.store import align, sha256
@@ -24,8 +30,21 @@ from pipelines.run_folder import RunFolder, write_text
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-COMBINERS = ("stack", "blend")
-FRAME_COLUMNS = ["id", "language", "query", "target", "query_en", "label"]
+DEFAULTS = ("stack", "blend")
+COMBINERS: dict[str, Callable[[int], Combiner]] = {
+    "best-single": lambda seed: BestSingle(),
+    "mean": lambda seed: Mean(),
+    "rank-mean": lambda seed: RankMean(),
+    "logit-mean": lambda seed: LogitMean(),
+    "hard-vote": lambda seed: HardVote(),
+    "greedy": lambda seed: Greedy(seed=seed),
+    "convex": lambda seed: ConvexBlend(),
+    "logistic": lambda seed: LogisticStacker(),
+    "logistic-by-language": lambda seed: LanguageLogistic(),
+    "stack": lambda seed: LightGBMStacker(seed=seed),
+    "blend": lambda seed: TunedBlend(seed=seed),
+}
+FRAME_COLUMNS = ["id", "language", "query", "target", "query_en", "label", "fold", "group", *NOVELTY]
 
 
 @dataclass(frozen=True)
@@ -50,18 +69,34 @@ class Gathered:
 def make_combiner(name: str, frames: Mapping[str, PredictionFrame], *, seed: int) -> Combiner:
     """The combiner called `name`, one of `COMBINERS`.
 
-    The stacker looks at what dev and test are like, without labels: it does without features that mean something else
-    there, and chooses its trees by held-out languages if there are languages there that train does not know.
+    Trees look at what dev and test are like, without labels: they do without features that mean something else there,
+    and their number is chosen by held-out languages if there are languages there that train does not know.
+
+    Raises
+    ------
+    CompetitionError
+        There is no such combiner.
     """
-    if name == "blend":
-        return OptunaBlend(seed=seed)
+    if name not in COMBINERS:
+        fault = Fault(name, "no combiner has this name", f"one of {', '.join(COMBINERS)}")
+        raise CompetitionError("this ensemble cannot be made", faults=[fault])
+    combiner = COMBINERS[name](seed)
+    if isinstance(combiner, LightGBMStacker):
+        return _suited(combiner, frames)
+    if isinstance(combiner, TunedBlend):
+        return replace(combiner, stack=_suited(combiner.stack, frames))
+    return combiner
+
+
+def _suited(stack: LightGBMStacker, frames: Mapping[str, PredictionFrame]) -> LightGBMStacker:
+    """The stacker for what dev and test are like."""
     others = [frame for split, frame in frames.items() if split != "train"]
     excluded = shifted_features(frames["train"], others)
     if excluded:
-        log.info("the stacker leaves out what differs in dev or test: %s", ", ".join(excluded))
+        log.info("trees do without what differs in dev or test: %s", ", ".join(excluded))
     known = frames["train"].rows["language"].unique()
     unseen = any((~frame.rows["language"].isin(known)).any() for frame in others)
-    return LightGBMStacker(seed=seed, excluded=excluded, held_out="language" if unseen else "fold")
+    return replace(stack, excluded=excluded, held_out="language" if unseen else "fold")
 
 
 def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> Gathered:
@@ -84,12 +119,14 @@ def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> 
     fold = folds.align(rows["train"])
     expected = run.origin(task, {})
     found = [run.parts.gather(task, name, rows=rows, fold=fold, origin=expected) for name in names]
-    group = folds.groups_of(rows["train"])
+    train = rows["train"].assign(fold=fold.to_numpy(), group=folds.groups_of(rows["train"]).to_numpy())
     frames = {}
-    for split, frame in rows.items():
-        extra = {"fold": fold.to_numpy(), "group": group.to_numpy()} if split == "train" else {}
+    for split in rows:
+        frame = with_novelty(train if split == "train" else rows[split], train)
+        columns = [name for name in FRAME_COLUMNS if name in frame]
         scores = np.column_stack([learner.scores[split] for learner in found])
-        frames[split] = PredictionFrame(frame[FRAME_COLUMNS].assign(**extra), scores, tuple(names))
+        frames[split] = PredictionFrame(frame[columns], scores, tuple(names))
+    frames["train"] = with_level2_folds(frames["train"])
     rates = {learner.learner: learner.rows_per_second for learner in found}
     return Gathered(frames, rates, {name: _parts_digest(run, task, name) for name in names})
 
@@ -102,6 +139,8 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
     gathered = gather(run, task, learners)
     folder, train = run.ensemble(task, name), gathered.frames["train"]
     combiner = make_combiner(name, gathered.frames, seed=run.settings().seed)
+    if isinstance(combiner, TunedBlend):
+        combiner = replace(combiner, journal=folder.with_name(f"{name}.journal.log"))
     made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner)}
     if (folder / MANIFEST).is_file() and made_of.items() <= read_manifest(folder).items():
         log.info("%s: %s is there already", task, name)
@@ -109,14 +148,27 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
     log.info("%s: %s of %s", task, name, ", ".join(train.learners))
     crossed = cross_fit(combiner, train)
     fitted = fit_final(combiner, train, cross_fitted=crossed)
+    cuts = choose_segment_cuts(
+        train.labels,
+        crossed.scores,
+        train.rows["language"].to_numpy(),
+        fold=train.level2_fold,
+        groups=train.group,
+        overall=fitted.threshold,
+    )
+    if cuts.cuts.by_segment:
+        log.info("%s %s: cuts per language gain %s", task, name, cuts.gain)
+        crossed = replace(crossed, decisions=cuts.decisions)
     alarm = calibration_alarm(best_threshold(train.labels, crossed.scores))
     if alarm:
         log.warning("%s %s: %s", task, name, alarm)
-    _write_ensemble(folder, combiner, crossed, fitted, gathered)
+    _write_ensemble(folder, combiner, crossed, fitted, gathered, cuts=cuts.cuts)
     return folder
 
 
-def _write_ensemble(folder: Path, combiner: Combiner, crossed: CrossFitted, fitted: Fitted, gathered: Gathered) -> None:
+def _write_ensemble(
+    folder: Path, combiner: Combiner, crossed: CrossFitted, fitted: Fitted, gathered: Gathered, *, cuts: SegmentCuts
+) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     fitted.to_folder(partial)
@@ -132,6 +184,7 @@ def _write_ensemble(folder: Path, combiner: Combiner, crossed: CrossFitted, fitt
         "kind": combiner.kind,
         "learners": list(train.learners),
         "threshold": fitted.threshold,
+        "cuts": dict(cuts.by_segment),
         "sources": dict(gathered.sources),
         "combiner": repr(combiner),
         "files": {path.name: sha256(path) for path in sorted(partial.iterdir())},
@@ -156,6 +209,18 @@ def read_ensemble(run: RunFolder, task: str, name: str, split: str, ids: pd.Seri
 def ensemble_scores(run: RunFolder, task: str, name: str, split: str, ids: pd.Series) -> np.ndarray:
     """An ensemble's scores of dev or test, ``(n_ids,)``."""
     return read_ensemble(run, task, name, split, ids)["score"].to_numpy(dtype=np.float64)
+
+
+def ensemble_cuts(run: RunFolder, task: str, name: str) -> SegmentCuts:
+    """Where an ensemble cuts: its threshold, and those of languages that have earned one of their own."""
+    manifest = read_manifest(run.ensemble(task, name))
+    return SegmentCuts(manifest["threshold"], manifest["cuts"])
+
+
+def ensemble_decisions(run: RunFolder, task: str, name: str, split: str, rows: pd.DataFrame) -> np.ndarray:
+    """An ensemble's 0/1 decisions for rows of dev or test, ``(n_rows,)``."""
+    scores = ensemble_scores(run, task, name, split, rows["id"])
+    return ensemble_cuts(run, task, name).decide(scores, rows["language"].to_numpy())
 
 
 def complete_learners(run: RunFolder, task: str) -> list[str]:

@@ -10,8 +10,12 @@ from competition.comparison import difference_table
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.metrics import Interval, f1, paired_difference
 from oof.blend import SingleLearner, WeightedMean
-from oof.crossfit import FittedCombiner, cross_fit, read_combiner
+from oof.combiner import FittedCombiner
+from oof.crossfit import cross_fit
 from oof.frame import PredictionFrame
+from oof.logistic import FittedLogistic
+from oof.mix import FittedMix
+from oof.readers import read_combiner
 from oof.stack import FittedLightGBM
 from pipelines.cut_report import cut_tables
 from pipelines.ensembling import (
@@ -79,16 +83,45 @@ def contributions(gathered: Gathered, name: str, decisions: np.ndarray, *, seed:
 def weights_table(fitted: FittedCombiner) -> pd.DataFrame:
     """Columns `learner`, `weight`, `space`, heaviest first; no lines for combiners that weigh nothing.
 
-    They are the weights of a blend, or the coefficients of a stacker's logistic offset, which need not sum to 1.
+    They are the weights of a blend, or the coefficients of a logistic stacker (also of that which trees start from),
+    which need not sum to 1; where it tells languages apart, those of languages that it does not know.
     """
     if isinstance(fitted, WeightedMean):
         learners, weights, space = fitted.learners, fitted.weights, fitted.space
     elif isinstance(fitted, FittedLightGBM):
-        learners, weights, space = fitted.offset.learners, fitted.offset.coefficients, "logit"
+        return weights_table(fitted.offset)
+    elif isinstance(fitted, FittedLogistic):
+        learners, weights, space = fitted.learners, fitted.coefficients, "logit"
     else:
         learners, weights, space = (), (), ""
     table = pd.DataFrame({"learner": learners, "weight": weights, "space": space})
     return table.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
+
+
+def language_weights_table(fitted: FittedLogistic) -> pd.DataFrame:
+    """One line per language that a logistic stacker tells apart: `language`, its coefficients, `intercept`."""
+    columns = [*fitted.learners, "intercept"]
+    lines = [
+        dict(zip(["language", *columns], [name, *values], strict=True)) for name, values in fitted.by_language.items()
+    ]
+    return pd.DataFrame(lines, columns=["language", *columns])
+
+
+def member_tables(title: str, fitted: FittedCombiner) -> dict[str, pd.DataFrame]:
+    """Tables by title: what a fitted combiner is made of, and, for a mixture, each of its members."""
+    if isinstance(fitted, FittedMix):
+        shares = pd.DataFrame({"member": list(fitted.members), "share": fitted.shares})
+        tables = {f"{title}: mixed of": shares}
+        for name, member in fitted.members.items():
+            tables |= member_tables(f"{title}, {name}", member)
+        return tables
+    tables = {f"{title}: weights": weights_table(fitted)}
+    logistic = fitted.offset if isinstance(fitted, FittedLightGBM) else fitted
+    if isinstance(logistic, FittedLogistic) and logistic.by_language:
+        tables[f"{title}: weights per language"] = language_weights_table(logistic)
+    if isinstance(fitted, FittedLightGBM):
+        tables[f"{title}: importance of features"] = gain_table(fitted)
+    return tables
 
 
 def gain_table(fitted: FittedLightGBM) -> pd.DataFrame:
@@ -121,10 +154,7 @@ def _explain_one(run: RunFolder, task: str, name: str) -> dict[str, pd.DataFrame
             f"the parts of {task} are not those that {name} was made from",
             advice=f"make it again: relstack {name} --run {run.root} --task {task}",
         )
-    fitted = read_combiner(folder)
-    tables = {f"{task} {name}: weights": weights_table(fitted)}
-    if isinstance(fitted, FittedLightGBM):
-        tables[f"{task} {name}: importance of features"] = gain_table(fitted)
+    tables = member_tables(f"{task} {name}", read_combiner(folder))
     train = gathered.frames["train"]
     oof = read_ensemble(run, task, name, "oof", train.rows["id"])
     added = contributions(gathered, name, oof["decision"].to_numpy(), seed=run.settings().seed)

@@ -15,7 +15,7 @@ from oof.frame import PredictionFrame
 from oof.threshold import decide
 from pipelines.ensembling import (
     complete_learners,
-    ensemble_scores,
+    ensemble_decisions,
     ensembles,
     gather,
     read_ensemble,
@@ -44,7 +44,7 @@ def _entries(run: RunFolder, task: Task) -> list[Entry]:
         combiner = SingleLearner(name)
         crossed = cross_fit(combiner, frames["train"])
         fitted = fit_final(combiner, frames["train"], cross_fitted=crossed)
-        dev = fitted.predict(frames["dev"]) if "dev" in frames else None
+        dev = fitted.decide(frames["dev"]) if "dev" in frames else None
         decisions[name] = crossed.decisions
         entries.append(
             entry(
@@ -56,14 +56,14 @@ def _entries(run: RunFolder, task: Task) -> list[Entry]:
                 crossed.decisions,
                 fitted.threshold,
                 rate=gathered.rates[name],
-                dev_scores=dev,
+                dev_decisions=dev,
             )
         )
     rows = {split: frame.rows for split, frame in frames.items()}
     for name in ensembles(run, task.name):
         manifest = read_manifest(run.ensemble(task.name, name))
         oof = read_ensemble(run, task.name, name, "oof", rows["train"]["id"])
-        dev = ensemble_scores(run, task.name, name, "dev", rows["dev"]["id"]) if "dev" in rows else None
+        dev = ensemble_decisions(run, task.name, name, "dev", rows["dev"]) if "dev" in rows else None
         decisions[name] = oof["decision"].to_numpy()
         slowest = 1.0 / sum(1.0 / gathered.rates[learner] for learner in manifest["learners"])
         entries.append(
@@ -76,7 +76,7 @@ def _entries(run: RunFolder, task: Task) -> list[Entry]:
                 decisions[name],
                 manifest["threshold"],
                 rate=slowest,
-                dev_scores=dev,
+                dev_decisions=dev,
             )
         )
     return with_differences(entries, decisions, frames["train"])
@@ -107,13 +107,13 @@ def entry(
     threshold: float,
     *,
     rate: float,
-    dev_scores: np.ndarray | None,
+    dev_decisions: np.ndarray | None,
 ) -> Entry:
     """One line of the leaderboard; `scores` and `decisions` are cross-fitted, ``(n_rows,)`` each."""
     train = frames["train"]
     interval = f1_interval(train.labels, decisions, train.group)
     by_fold = score_table(train.labels, decisions, scores, train.fold)
-    dev, seen = dev_f1(frames, dev_scores, threshold) if dev_scores is not None else (None, None)
+    dev, seen = dev_f1(frames, dev_decisions) if dev_decisions is not None else (None, None)
     return Entry(
         task=task.name,
         name=name,
@@ -132,9 +132,7 @@ def entry(
     )
 
 
-def dev_f1(
-    frames: Mapping[str, PredictionFrame], scores: np.ndarray, threshold: float
-) -> tuple[float | None, float | None]:
+def dev_f1(frames: Mapping[str, PredictionFrame], decisions: np.ndarray) -> tuple[float | None, float | None]:
     """F1 on the labelled rows of dev: all of them, and those in languages of train; None where there are none."""
     rows = frames["dev"].rows
     labelled = rows["label"].notna().to_numpy()
@@ -142,7 +140,7 @@ def dev_f1(
     results = []
     for chosen in (labelled, seen):
         labels = rows["label"][chosen].to_numpy(dtype=np.int8)
-        results.append(f1(labels, decide(scores[chosen], threshold)) if chosen.any() else None)
+        results.append(f1(labels, decisions[chosen]) if chosen.any() else None)
     return results[0], results[1]
 
 
@@ -160,8 +158,7 @@ def dev_table(run: RunFolder, task: str) -> pd.DataFrame:
     for name in train.learners:
         decisions[name] = fit_final(SingleLearner(name), train).decide(dev.without_labels())
     for name in ensembles(run, task):
-        scores = ensemble_scores(run, task, name, "dev", dev.rows["id"])
-        decisions[name] = decide(scores, read_manifest(run.ensemble(task, name))["threshold"])
+        decisions[name] = ensemble_decisions(run, task, name, "dev", dev.rows)
     labelled = dev.rows["label"].notna().to_numpy()
     language = dev.rows["language"].to_numpy()
     known = np.isin(language, train.rows["language"].unique())

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 
 from competition.errors import CompetitionError
-from pipelines.ensembling import ensemble_scores, gather
+from oof.calibration import METHODS
+from oof.priors import prior_matched_threshold
+from pipelines.ensembling import ensemble_cuts, ensemble_scores, gather, read_ensemble
 from pipelines.run_folder import RunFolder
 from pipelines.scoreboard import leaderboard
 from submissions.build import Submission, cut
@@ -17,11 +19,14 @@ from submissions.write import SubmissionFiles, write_submission
 log = logging.getLogger(__name__)
 
 
-def submit(run: RunFolder, *, choice: str = "best", split: str | None = None, name: str = "final") -> SubmissionFiles:
+def submit(
+    run: RunFolder, *, choice: str = "best", split: str | None = None, name: str = "final", prior_matched: bool = False
+) -> SubmissionFiles:
     """A validated submission of all tasks for test (dev where there is no test).
 
     `choice` is an ensemble's or base learner's name, or ``best``: per task the ensemble with the highest
-    cross-fitted F1.
+    cross-fitted F1. With `prior_matched` the cut is not that of training but the one for the share of positives that
+    the split's own scores tell of, see `oof.priors` for what that assumes.
     """
     board = leaderboard(run)
     submissions: list[Submission] = []
@@ -35,10 +40,16 @@ def submit(run: RunFolder, *, choice: str = "best", split: str | None = None, na
         entry_ = _choose(board, task.name, choice)
         frame = run.rows(task.name)[there[0]]
         scores = final_scores(run, entry_, there[0], frame["id"])
-        assert entry_.threshold is not None, "every entry made here has its threshold"
-        submissions.append(cut(task, frame["id"], scores, entry_.threshold))
+        made = _matched(run, entry_, scores) if prior_matched else (scores, _thresholds(run, entry_, frame))
+        submissions.append(cut(task, frame["id"], *made))
         rows[task.name] = frame
-        chosen[task.name] = {"ensemble": entry_.name, "kind": entry_.kind, "split": there[0], "f1": entry_.f1}
+        chosen[task.name] = {
+            "ensemble": entry_.name,
+            "kind": entry_.kind,
+            "split": there[0],
+            "f1": entry_.f1,
+            "cut": "prior-matched" if prior_matched else "usual",
+        }
     if not submissions:
         raise CompetitionError("there is nothing to submit: no task has dev or test rows")
     rates = {task.name: float(run.rows(task.name)["train"]["label"].mean()) for task in run.tasks()}
@@ -51,6 +62,30 @@ def final_scores(run: RunFolder, chosen: Entry, split: str, ids: pd.Series) -> n
     if chosen.kind != "base":
         return ensemble_scores(run, chosen.task, chosen.name, split, ids)
     return gather(run, chosen.task, [chosen.name]).frames[split].scores[:, 0]
+
+
+def _thresholds(run: RunFolder, chosen: Entry, rows: pd.DataFrame) -> float | np.ndarray:
+    """The cut of a leaderboard entry: one for all rows, or one per row where languages have earned their own."""
+    assert chosen.threshold is not None, "every entry made here has its threshold"
+    if chosen.kind == "base":
+        return chosen.threshold
+    cuts = ensemble_cuts(run, chosen.task, chosen.name)
+    return cuts.thresholds(rows["language"].to_numpy()) if cuts.by_segment else cuts.overall
+
+
+def _matched(run: RunFolder, chosen: Entry, scores: np.ndarray) -> tuple[np.ndarray, float]:
+    """The calibrated scores of a split, and the cut that matches their own share of positives."""
+    train = run.rows(chosen.task)["train"]
+    if chosen.kind == "base":
+        own = gather(run, chosen.task, [chosen.name]).frames["train"].scores[:, 0]
+    else:
+        own = read_ensemble(run, chosen.task, chosen.name, "oof", train["id"])["score"].to_numpy()
+    labels = train["label"].to_numpy(dtype=np.int8)
+    calibrated = METHODS["isotonic"](labels, own)(scores)
+    threshold, shift = prior_matched_threshold(calibrated, float(labels.mean()))
+    log.info("%s: %.1f %% positive expected (train %.1f %%, p %.2g): cut at %.3f of the calibrated scores",
+             chosen.task, 100 * shift.rate, 100 * shift.train_rate, shift.p_value, threshold)  # fmt: skip
+    return calibrated, threshold
 
 
 def _choose(board: Leaderboard, task: str, choice: str) -> Entry:

@@ -9,15 +9,20 @@ import pytest
 
 from competition.errors import CompetitionError
 from competition.metrics import auc, f1
-from oof.blend import ConvexBlend, Greedy, HardVote, LogitMean, Mean, OptunaBlend, RankMean, SingleLearner
-from oof.crossfit import Combiner, Fitted, cross_fit, cross_fitted_scores, fit_final
+from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean, SingleLearner
+from oof.combiner import Combiner
+from oof.crossfit import Fitted, cross_fit, cross_fitted_scores, fit_final
 from oof.frame import PredictionFrame
+from oof.logistic import LanguageLogistic, LogisticStacker
+from oof.mix import TunedBlend
 from oof.simulate import simulate
-from oof.stack import LightGBMStacker, LogisticStacker
+from oof.stack import LightGBMStacker
 from oof.threshold import best_threshold
 
 SMALL = simulate(1000, 3, 0, language_quality=True, correlation=0.3, n_folds=4)
+SMALL_BLEND = TunedBlend(n_trials=4, stack=LightGBMStacker(max_rounds=3))
 COMBINERS: list[Combiner] = [
+    BestSingle(),
     SingleLearner("learner_1"),
     Mean(),
     RankMean(),
@@ -26,8 +31,9 @@ COMBINERS: list[Combiner] = [
     ConvexBlend(),
     ConvexBlend(space="probability"),
     Greedy(n_rounds=5, n_bags=2),
-    OptunaBlend(n_trials=4),
+    SMALL_BLEND,
     LogisticStacker(),
+    LanguageLogistic(),
     LightGBMStacker(max_rounds=8),
 ]
 NAMES = [f"{combiner.kind}-{i}" for i, combiner in enumerate(COMBINERS)]
@@ -91,7 +97,13 @@ def test_labels_of_a_fold_have_no_part_in_its_decisions() -> None:
     oof = SMALL.oof
     flipped_rows = oof.rows.assign(label=oof.rows["label"].where(oof.fold != 2, 1 - oof.rows["label"]))
     flipped = replace(oof, rows=flipped_rows)
-    for combiner in (Greedy(n_rounds=3), LogisticStacker(), LightGBMStacker(max_rounds=3)):
+    for combiner in (
+        Greedy(n_rounds=3),
+        LogisticStacker(),
+        LanguageLogistic(),
+        LightGBMStacker(max_rounds=3),
+        SMALL_BLEND,
+    ):
         before, after = cross_fit(combiner, oof), cross_fit(combiner, flipped)
         assert np.array_equal(before.scores[oof.fold == 2], after.scores[oof.fold == 2])
         assert before.thresholds[2] == after.thresholds[2]
@@ -156,7 +168,7 @@ def test_a_frame_with_one_learner_works() -> None:
     expected = cross_fit(SingleLearner("learner_2"), SMALL.oof)
     for combiner in (Mean(), ConvexBlend(), Greedy(n_rounds=3)):
         assert cross_fit(combiner, oof).scores == pytest.approx(expected.scores, abs=1e-5)  # clipped logits
-    for combiner in (LogisticStacker(), OptunaBlend(), LightGBMStacker(max_rounds=2)):
+    for combiner in (LogisticStacker(), SMALL_BLEND, LightGBMStacker(max_rounds=2)):
         assert cross_fit(combiner, oof).decisions.shape == (oof.n_rows,)
 
 
@@ -182,7 +194,7 @@ def test_the_nested_estimate_is_that_on_fresh_rows(combiner: Combiner) -> None:
 
 
 @pytest.mark.parametrize(
-    "combiner", [Greedy(n_bags=1, n_rounds=5), OptunaBlend(n_trials=4), LogisticStacker(), LightGBMStacker()],
+    "combiner", [Greedy(n_bags=1, n_rounds=5), SMALL_BLEND, LogisticStacker(), LightGBMStacker()],
     ids=lambda c: c.name,
 )  # fmt: skip
 def test_noise_stays_at_chance(combiner: Combiner) -> None:

@@ -5,32 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from competition.errors import CompetitionError
 from competition.metrics import f1, paired_difference
 from oof.blend import ConvexBlend, Mean
 from oof.crossfit import cross_fit, fit_final
 from oof.frame import PredictionFrame
+from oof.logistic import LanguageLogistic, LogisticStacker
 from oof.simulate import simulate
-from oof.stack import LightGBMStacker, LogisticStacker, available_cpus
+from oof.stack import LightGBMStacker, available_cpus
 
 WORLD = simulate(6000, 4, 0, language_quality=True, correlation=0.3, n_folds=4, n_fresh=40_000)
 STACK = LightGBMStacker().fit(WORLD.oof)
-
-
-def test_the_logistic_stacker_is_a_logistic_regression_on_logits() -> None:
-    fitted = LogisticStacker(l2=1e-6).fit(WORLD.oof)
-    reference = LogisticRegression(C=1e9, tol=1e-8).fit(WORLD.oof.logits(), WORLD.oof.labels)
-    expected = reference.predict_proba(WORLD.fresh.logits())[:, 1]
-    assert fitted.predict(WORLD.fresh) == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_learner_that_never_varies_does_no_harm() -> None:
-    scores = WORLD.oof.scores.copy()
-    scores[:, 1] = 0.5
-    fitted = LogisticStacker().fit(replace(WORLD.oof, scores=scores))
-    assert fitted.coefficients[1] == pytest.approx(0, abs=1e-6)
 
 
 def test_where_quality_differs_by_language_the_stacker_wins_on_fresh_rows() -> None:
@@ -50,7 +36,7 @@ def test_the_nested_estimate_of_the_stacker_is_that_on_fresh_rows() -> None:
 
 
 def test_without_trees_it_is_the_logistic_stacker() -> None:
-    logistic = LogisticStacker().fit(WORLD.oof)
+    logistic = LanguageLogistic().fit(WORLD.oof)
     no_trees = LightGBMStacker(max_rounds=0).fit(WORLD.oof)
     assert (no_trees.n_rounds, no_trees.trees) == (0, "")
     assert np.array_equal(no_trees.predict(WORLD.fresh), logistic.predict(WORLD.fresh))
@@ -120,5 +106,5 @@ def test_trees_that_help_in_no_other_language_are_not_grown() -> None:
     rows = rows.assign(fold=(np.arange(n_rows) % 4).astype(np.int8), query=["w" * n for n in length], target="t")
     frame = PredictionFrame(rows, (1 / (1 + np.exp(-logit)))[:, None], ("a",))
     by_fold, by_language = (LightGBMStacker(held_out=what).fit(frame).n_rounds for what in ("fold", "language"))
-    assert by_fold > 5
-    assert by_language <= 2
+    assert by_fold >= 3
+    assert by_language == 0
