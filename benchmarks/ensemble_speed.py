@@ -1,12 +1,18 @@
 """What finding the best-F1 cut exactly buys: ours beside scikit-learn's `f1_score` on a grid, in one process.
 
-    python benchmarks/ensemble_speed.py [--rows 1000000] [--learners 10] [--picks 20] [--trials 200]
+    python benchmarks/ensemble_speed.py [--rows 1000000] [--learners 10] [--picks 20] [--trials 200] [--full]
 
 Three things are timed in CPU seconds (process_time): one threshold; greedy selection for best-threshold F1; the
-choice of a blend's structure with Optuna, cross-fitted over five folds. The other side runs the same algorithm, but
-every cut is the best of 99 that `f1_score` tries. Its threshold is run in full. Greedy and blend would take it
-hours: they are extrapolated from `--steps` of its cuts of the rows in question, times the rows that the algorithm
-cuts in all, plus what the algorithm does beside cutting, which both sides share.
+search for the tuned blend's structure over as many members as it has. The other side cuts by the best of 99
+thresholds that `f1_score` tries, once for every threshold, for every trial of greedy selection, for every trial of
+the blend. Its threshold is run in full. Greedy and blend would take it hours: they are extrapolated from `--steps`
+of its cuts of the rows in question, times the rows that the algorithm cuts in all, plus what the algorithm does
+beside cutting, which both sides share.
+
+The search of the tuned blend is by log-loss, on a sample of the rows where there are many, so that it cuts once at
+the end; the other side is a blend tuned the usual way, by the F1 of all rows at the best cut of every trial.
+
+With `--full`: seconds and peak memory of the default stack and blend, cross-fitted and fitted, with all features.
 """
 
 import argparse
@@ -21,10 +27,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import oof.blend
 import oof.weights
-from oof.blend import OptunaBlend
+from oof.crossfit import cross_fit, fit_final
 from oof.frame import PredictionFrame
+from oof.mix import MEMBERS, Trials, TunedBlend
+from oof.simulate import simulate
+from oof.stack import LightGBMStacker
 from oof.threshold import Cut, best_threshold
 from oof.weights import greedy_weights, sigmoid
 
@@ -83,16 +91,13 @@ class Cuts:
 
 @contextmanager
 def counted_cuts() -> Iterator[Cuts]:
-    """Every cut that greedy selection and the blend make inside is counted."""
+    """Every cut that greedy selection makes inside is counted."""
     cuts = Cuts()
-    modules = (oof.blend, oof.weights)
-    for module in modules:
-        module.best_threshold = cuts.cut
+    oof.weights.best_threshold = cuts.cut
     try:
         yield cuts
     finally:
-        for module in modules:
-            module.best_threshold = best_threshold
+        oof.weights.best_threshold = best_threshold
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -113,20 +118,69 @@ def threshold_speedup(frame: PredictionFrame, *, repeats: int = 5) -> float:
     return grid_seconds / seconds
 
 
-def selection_speedup(name: str, work: Callable[[], object], frame: PredictionFrame, *, n_steps: int) -> float:
-    """`work` with our cuts, in full, against its cuts on the grid, extrapolated from `n_steps` of them."""
+def greedy_speedup(frame: PredictionFrame, *, n_picks: int, n_steps: int) -> float:
+    """Greedy selection with our cuts, in full, against its cuts on the grid, extrapolated from `n_steps` of them."""
+    labels, scores = frame.labels, frame.scores
     with counted_cuts() as cuts:
-        _, seconds = timed(work)
-    rows = min(frame.n_rows, cuts.n_rows // cuts.n_cuts)
-    labels, columns = frame.labels[:rows], [frame.scores[:rows, step % frame.n_learners] for step in range(n_steps)]
-    _, step_seconds = timed(lambda: [grid_threshold(labels, column) for column in columns])
-    slow = step_seconds / (n_steps * rows) * cuts.n_rows + (seconds - cuts.seconds)
+        _, seconds = timed(lambda: greedy_weights(labels, scores, n_rounds=n_picks))
+    each = step_seconds(frame, n_steps=n_steps)
+    slow = each * cuts.n_cuts + (seconds - cuts.seconds)
     print(
-        f"{name:<11} ours {seconds:.2f} CPU-s ({cuts.seconds:.2f} in {cuts.n_cuts:,} cuts of {rows:,} rows); grid "
-        f"{slow:,.0f}, extrapolated from {n_steps} of its cuts, {step_seconds / n_steps:.2f} CPU-s each",
+        f"greedy      ours {seconds:.2f} CPU-s ({cuts.seconds:.2f} in {cuts.n_cuts:,} cuts); grid {slow:,.0f}, "
+        f"extrapolated from {n_steps} of its cuts, {each:.2f} CPU-s each",
         flush=True,
     )
     return slow / seconds
+
+
+def blend_speedup(frame: PredictionFrame, *, n_trials: int, n_steps: int, seed: int) -> float:
+    """Our search and its one cut, in full, against as many trials that mix all rows and cut them on the grid."""
+    chosen = frame.with_learners(frame.learners[: len(MEMBERS)])
+    trials = Trials(chosen.labels, np.ascontiguousarray(chosen.logits().T), chosen.group)
+
+    def ours() -> Cut:
+        found = trials.simplest_as_good_as(trials.search(n_trials, seed=seed, storage=None, name="speed"))
+        return best_threshold(chosen.labels, sigmoid(found.shares() @ trials.logits))
+
+    cut, seconds = timed(ours)
+    _, mixing = timed(lambda: sigmoid(np.full(len(MEMBERS), 1 / len(MEMBERS)) @ trials.logits))
+    slow = n_trials * (mixing + step_seconds(frame, n_steps=n_steps))
+    mean = best_threshold(chosen.labels, sigmoid(trials.logits.mean(axis=0)))
+    print(
+        f"blend       ours {seconds:.2f} CPU-s for {n_trials} trials, F1 {cut.f1:.6f} (plain mean {mean.f1:.6f}); grid "
+        f"{slow:,.0f}, extrapolated from {n_steps} of its cuts",
+        flush=True,
+    )
+    return slow / seconds
+
+
+def step_seconds(frame: PredictionFrame, *, n_steps: int) -> float:
+    """CPU seconds of one cut of all rows on the grid, the mean of `n_steps` of them."""
+    columns = [frame.scores[:, step % frame.n_learners] for step in range(n_steps)]
+    return timed(lambda: [grid_threshold(frame.labels, column) for column in columns])[1] / n_steps
+
+
+def full_ensembles(n_rows: int, n_learners: int, *, seed: int) -> None:
+    """The default stack and blend, honest estimate included; prints seconds and peak memory."""
+    frame = simulate(n_rows, n_learners, seed, language_quality=True, correlation=0.3, n_fresh=10).oof
+    print(f"full        {n_rows:,} x {n_learners}, {peak_gib():.2f} GiB before", flush=True)
+    for combiner in (LightGBMStacker(seed=seed), TunedBlend(seed=seed)):
+        began = time.perf_counter()
+        crossed, seconds = timed(lambda combiner=combiner: cross_fit(combiner, frame))
+        _, final_seconds = timed(
+            lambda combiner=combiner, crossed=crossed: fit_final(combiner, frame, cross_fitted=crossed)
+        )
+        passed = time.perf_counter() - began
+        print(
+            f"{combiner.name:<11} cross-fitted in {seconds:,.0f}, fitted in {final_seconds:,.0f} CPU-s; "
+            f"{passed:,.0f} s passed; peak {peak_gib():.2f} GiB",
+            flush=True,
+        )
+
+
+def peak_gib() -> float:
+    """The most memory this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
 def main() -> None:
@@ -137,17 +191,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200, help="trials of the blend")
     parser.add_argument("--steps", type=int, default=2, help="cuts of the slow side that are run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--full", action="store_true", help="the default stack and blend in full as well")
     args = parser.parse_args()
     frame = make_frame(args.rows, args.learners, seed=args.seed)
     print(f"{args.rows:,} rows, {args.learners} learners, {args.picks} picks, {args.trials} trials", flush=True)
-    labels, scores = frame.labels, frame.scores
     threshold = threshold_speedup(frame)
-    greedy = selection_speedup(
-        "greedy", lambda: greedy_weights(labels, scores, n_rounds=args.picks), frame, n_steps=args.steps
-    )
-    recipe = OptunaBlend(n_trials=args.trials, seed=args.seed)
-    blend = selection_speedup("blend", lambda: recipe.choose(frame), frame, n_steps=args.steps)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB:.2f} GiB")
+    greedy = greedy_speedup(frame, n_picks=args.picks, n_steps=args.steps)
+    blend = blend_speedup(frame, n_trials=args.trials, n_steps=args.steps, seed=args.seed)
+    print(f"peak memory {peak_gib():.2f} GiB")
+    if args.full:
+        full_ensembles(args.rows, args.learners, seed=args.seed)
     print(f"RESULT threshold_speedup {threshold:.0f}")
     print(f"RESULT greedy_speedup {greedy:.0f}")
     print(f"RESULT blend_speedup {blend:.0f}")

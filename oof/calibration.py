@@ -1,4 +1,4 @@
-"""Calibration: are scores probabilities, and two ways to make them so, judged on folds that they have not seen."""
+"""Calibration: are scores probabilities, and ways to make them so, judged on folds that they have not seen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,6 +47,28 @@ class Temperature:
 
 
 @dataclass(frozen=True)
+class Beta:
+    """Log-odds ``a * log(s) - b * log(1 - s) + c`` with `a` and `b` not negative: bends both ends apart.
+
+    Source: Kull, Silva Filho, Flach 2017, "Beta calibration".
+
+    Examples
+    --------
+    >>> Beta(1.0, 1.0, 0.0)(np.array([0.2, 0.7])).round(6).tolist()
+    [0.2, 0.7]
+    """
+
+    a: float
+    b: float
+    c: float
+
+    def __call__(self, scores: Floats) -> Floats:
+        """The probabilities, ``(n_rows,)``."""
+        low, high = _log_ends(scores).T
+        return sigmoid(self.a * low + self.b * high + self.c)
+
+
+@dataclass(frozen=True)
 class Isotonic:
     """A rising line through `knots`: (score, probability) pairs; flat beyond the ends."""
 
@@ -81,6 +103,26 @@ def fit_temperature(labels: Binary, scores: Floats) -> Temperature:
     return Temperature(float(np.exp(found.x)))
 
 
+def fit_beta(labels: Binary, scores: Floats) -> Beta:
+    """The curve with the lowest log-loss; an end whose coefficient would be negative is left out."""
+    from sklearn.linear_model import LogisticRegression
+
+    ends = _log_ends(scores)
+    used = [0, 1]
+    while True:
+        model = LogisticRegression(C=1e6, tol=1e-6, max_iter=500).fit(ends[:, used], labels)
+        found = dict(zip(used, model.coef_[0].tolist(), strict=True))
+        used = [end for end, value in found.items() if value >= 0]
+        if len(used) == len(found) or not used:
+            return Beta(max(found.get(0, 0.0), 0.0), max(found.get(1, 0.0), 0.0), float(model.intercept_[0]))
+
+
+def _log_ends(scores: Floats) -> Floats:
+    """``(n_rows, 2)``: log(s) and -log(1 - s)."""
+    bounded = np.clip(scores, LOSS_CLIP, 1 - LOSS_CLIP)
+    return np.column_stack([np.log(bounded), -np.log1p(-bounded)])
+
+
 def fit_isotonic(labels: Binary, scores: Floats) -> Isotonic:
     """The rising step function with the lowest squared error; needs thousands of rows.
 
@@ -95,6 +137,7 @@ def fit_isotonic(labels: Binary, scores: Floats) -> Isotonic:
 METHODS: dict[str, Callable[[Binary, Floats], Calibrated]] = {
     "none": lambda labels, scores: Unchanged(),
     "temperature": fit_temperature,
+    "beta": fit_beta,
     "isotonic": fit_isotonic,
 }
 

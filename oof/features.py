@@ -56,7 +56,7 @@ CATEGORICAL = ("language", "query_script")  # codes whose order means nothing
 
 
 def level2_features(frame: PredictionFrame, *, languages: Sequence[str]) -> pd.DataFrame:
-    """The features of every row, ``(n_rows, n_features)`` float64 columns; NaN is missing.
+    """The features of every row, ``(n_rows, n_features)`` float32 columns; NaN is missing.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def level2_features(frame: PredictionFrame, *, languages: Sequence[str]) -> pd.D
         frame.rows[[name for name in NOVELTY if name in frame.rows]].astype(np.float64),
         text_features(frame.rows),
     ]
-    return pd.concat(parts, axis=1)
+    return pd.concat([part.astype(np.float32) for part in parts], axis=1)
 
 
 def with_novelty(rows: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
@@ -188,10 +188,12 @@ def _group_features(frame: PredictionFrame, name: str, keys: list[str]) -> pd.Da
     values = pd.DataFrame(columns, index=frame.rows.index)
     code = frame.rows.groupby([_fold_or_all(frame), *keys], sort=False, dropna=False).ngroup().to_numpy()
     grouped = values.groupby(code)
-    parts = {kind: getattr(grouped, kind)().iloc[code].set_axis(values.index) for kind in ("min", "median", "max")}
+    of_group = {"min": grouped.min(), "median": grouped.median(), "max": grouped.max()}
+    parts = {kind: table.iloc[code].set_axis(values.index) for kind, table in of_group.items()}
     parts |= {"gap": parts["max"] - values, "rank": grouped.rank(method="min", ascending=False)}
     sizes = pd.DataFrame({f"{name}_size": np.bincount(code)[code].astype(np.float64)}, index=values.index)
-    return pd.concat([sizes, *(part.add_prefix(f"{name}_{kind}__") for kind, part in parts.items())], axis=1)
+    named = [part.astype(np.float32).add_prefix(f"{name}_{kind}__") for kind, part in parts.items()]
+    return pd.concat([sizes, *named], axis=1)
 
 
 def _fold_or_all(frame: PredictionFrame) -> npt.NDArray[np.int8]:

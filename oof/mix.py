@@ -238,7 +238,7 @@ class MixFits:
         if len(np.unique(rows.level2_fold)) < 2:
             return Structure.of({"mean": 1.0})
         logits = np.stack([to_logits(self.members[name].inner(folds)) for name in MEMBERS])
-        trials = _Trials(rows.labels, logits, rows.group)
+        trials = Trials(rows.labels, logits, rows.group)
         best = trials.search(
             self._blend.n_trials,
             seed=self._blend.seed,
@@ -258,7 +258,7 @@ def _fits(member: Combiner, frame: PredictionFrame, level2: Level2) -> Fits:
 
 
 @dataclass(frozen=True, eq=False)
-class _Trials:
+class Trials:
     """The out-of-fold log-odds of the members, ``(n_members, n_rows)``, on which structures are compared."""
 
     labels: Binary

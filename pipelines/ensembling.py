@@ -187,7 +187,9 @@ def _write_ensemble(
         "cuts": dict(cuts.by_segment),
         "sources": dict(gathered.sources),
         "combiner": repr(combiner),
-        "files": {path.name: sha256(path) for path in sorted(partial.iterdir())},
+        "files": {
+            str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()
+        },
     }
     write_text(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
     shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tiny import save_tiny
 
 
@@ -37,3 +38,18 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gemma_multimodal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Gemma3ForConditionalGeneration, as the larger Gemma-3 models are published."""
     return save_tiny(tmp_path_factory.mktemp("models") / "gemma-multimodal", "gemma-multimodal")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of QI with two base learners, everything done; whoever changes it works on a copy."""
+    from competition.sample import write_sample
+    from pipelines.cli import main
+
+    root = tmp_path_factory.mktemp("finished")
+    write_sample(root / "data", n_train=400, n_dev=60, n_test=60, seed=3, tasks=("QI",))
+    words = ["run", "--data", root / "data", "--run", root / "run", "--folds", 3, "--tasks", "QI",
+             "--recipes", "lexical,lexical-linear", "--set", "lexical:head.rounds=20"]  # fmt: skip
+    done = CliRunner().invoke(main, ["--quiet", *map(str, words)])
+    assert done.exit_code == 0, done.output
+    return root / "run"

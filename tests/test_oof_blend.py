@@ -1,6 +1,4 @@
-"""Blends: hand-computed predictions, optimal weights, and tuning that never loses to the plain mean by luck."""
-
-import time
+"""Blends: hand-computed predictions and optimal weights."""
 
 import numpy as np
 import pandas as pd
@@ -10,22 +8,20 @@ from scipy.optimize import minimize
 from competition.errors import CompetitionError
 from competition.metrics import f1
 from oof.blend import (
-    CONVEX,
-    PLAIN_MEAN,
+    BestSingle,
     ConvexBlend,
     Greedy,
     HardVote,
     LogitMean,
     Mean,
-    OptunaBlend,
     RankMean,
+    Recalibrated,
     SingleLearner,
-    Structure,
     WeightedMean,
 )
-from oof.crossfit import cross_fit, fit_final
+from oof.crossfit import cross_fit
 from oof.frame import PredictionFrame
-from oof.simulate import Simulated, simulate
+from oof.simulate import simulate
 from oof.weights import LOSSES, convex_weights, greedy_weights
 
 
@@ -131,72 +127,18 @@ def test_convex_weights_leave_noise_out() -> None:
         assert sum(ConvexBlend(space=space).fit(oof).weights[2:]) < 0.05
 
 
-def test_structures_span_from_convex_and_greedy_to_equal_weights() -> None:
-    oof = simulate(1500, 3, 2, language_quality=True, correlation=0.2).oof
-    assert PLAIN_MEAN.fit(oof) == Mean().fit(oof)
-    assert CONVEX.fit(oof) == ConvexBlend().fit(oof)
-    ends = [np.array(Structure("logit", share, shrink=0.0).fit(oof).weights) for share in (0.0, 1.0)]
-    between = Structure("logit", greedy_share=0.25, shrink=0.4).fit(oof).weights
-    assert between == pytest.approx(0.6 * (0.75 * ends[0] + 0.25 * ends[1]) + 0.4 / 3)
+def test_the_best_single_learner_is_the_one_with_the_highest_f1() -> None:
+    assert BestSingle().fit(FRAME) == SingleLearner("a").fit(FRAME)  # both are perfect, the first is taken
+    worse = _frame([[0.2, 0.4], [0.1, 0.7], [0.5, 0.1], [0.6, 0.8]], [0, 1, 0, 1])
+    assert BestSingle().fit(worse) == SingleLearner("b").fit(worse)
 
 
-def test_equal_learners_get_the_plain_mean() -> None:
-    """Nothing is to be gained over it, so nothing but luck could be found."""
-    rng = np.random.default_rng(0)
-    rows = simulate(4000, 1, 0, language_quality=False, correlation=0.0, n_folds=4).oof.rows
-    truth = rng.normal(rows["label"].astype(float).to_numpy() * 2 - 1, 1.0)
-    scores = 1 / (1 + np.exp(-truth[:, None] - rng.normal(size=(4000, 4))))
-    frame = PredictionFrame(rows, scores, tuple("abcd"))
-    assert OptunaBlend(n_trials=25).choose(frame) == PLAIN_MEAN
-
-
-def _fresh_gain(world: Simulated, *, n_trials: int) -> float:
-    """F1 of the tuned blend minus that of the plain mean, on fresh rows."""
-    tuned, plain = (
-        f1(world.fresh.labels, fit_final(combiner, world.oof).decide(world.fresh))
-        for combiner in (OptunaBlend(n_trials=n_trials), Mean())
-    )
-    return tuned - plain
-
-
-def test_learners_of_unlike_quality_get_a_tuned_blend_that_holds_on_fresh_rows() -> None:
-    world = simulate(4000, 2, 4, language_quality=False, correlation=0.1, noise_learners=3, n_folds=3, n_fresh=40_000)
-    assert OptunaBlend(n_trials=8).choose(world.oof) != PLAIN_MEAN
-    assert _fresh_gain(world, n_trials=8) > 0.005
-
-
-def test_the_tuned_blend_is_not_worse_than_the_plain_mean() -> None:
-    """On 2,000 rows, where tuning could only overfit; each fresh F1 has a standard error of .002."""
-    worlds = [
-        simulate(2000, 4, seed, language_quality=bool(seed % 2), correlation=0.3, n_folds=3, n_fresh=30_000)
-        for seed in range(4)
-    ]
-    gains = [_fresh_gain(world, n_trials=8) for world in worlds]
-    assert np.mean(gains) > -0.001
-    assert min(gains) > -0.006
-
-
-def test_the_same_seed_gives_the_same_blend() -> None:
-    oof = simulate(1500, 3, 5, language_quality=True, correlation=0.2, n_folds=3).oof
-    assert OptunaBlend(n_trials=12).fit(oof) == OptunaBlend(n_trials=12).fit(oof)
-
-
-def test_recalibration_makes_probabilities_of_ranks() -> None:
+def test_recalibration_makes_probabilities_and_keeps_the_order_of_rows() -> None:
     world = simulate(6000, 3, 6, language_quality=False, correlation=0.2, n_folds=3)
-    scores = OptunaBlend(n_trials=5).fit(world.oof).predict(world.fresh)
-    assert scores.mean() == pytest.approx(world.fresh.labels.mean(), abs=0.02)
-
-
-def test_tuning_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    OptunaBlend(n_trials=4).fit(simulate(300, 2, 0, language_quality=False, correlation=0.2).oof)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_60_trials_on_30_000_rows_take_a_few_seconds() -> None:
-    oof = simulate(30_000, 5, 0, language_quality=True, correlation=0.3, n_fresh=10).oof
-    start = time.process_time()
-    OptunaBlend().fit(oof)
-    assert time.process_time() - start < 10  # measured: 1.5 to 2.5
+    for blend in (RankMean(), LogitMean()):
+        plain, fitted = blend.fit(world.oof), Recalibrated(blend).fit(world.oof)
+        assert fitted.predict(world.fresh).mean() == pytest.approx(world.fresh.labels.mean(), abs=0.02)
+        assert (np.diff(fitted.predict(world.fresh)[np.argsort(plain.predict(world.fresh))]) >= 0).all()
 
 
 def test_convex_blending_is_cross_fitted_like_all_else() -> None:

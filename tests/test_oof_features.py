@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oof.features import language_codes, level2_features, percentile_ranks, text_features
+from oof.features import SCRIPTS, language_codes, level2_features, percentile_ranks, text_features, with_novelty
 from oof.frame import PredictionFrame
 from oof.simulate import simulate
 
@@ -46,13 +46,15 @@ def test_group_features_by_hand() -> None:
     features = level2_features(_by_hand(), languages=["en"])
     # query groups: rows 1 and 2 (en, red shoe), row 3 (en, hat), row 4 (fr, red shoe)
     assert features["query_size"].tolist() == [2, 2, 1, 1]
-    assert features["query_mean__x"].to_numpy() == pytest.approx([1.5, 1.5, -1, 0])
+    assert features["query_median__x"].to_numpy() == pytest.approx([1.5, 1.5, -1, 0])
+    assert features["query_min__x"].to_numpy() == pytest.approx([1, 1, -1, 0])
+    assert features["query_max__y"].to_numpy() == pytest.approx([1, 1, 3, -2])
     assert features["query_gap__x"].to_numpy() == pytest.approx([0, 1, 0, 0])
     assert features["query_rank__y"].tolist() == [2, 1, 1, 1]
     assert features["query_rank__mean"].tolist()[2:] == [1, 1]
     # target groups: row 1, and rows 2 to 4, in any language
     assert features["target_size"].tolist() == [1, 3, 3, 3]
-    assert features["target_mean__x"].to_numpy() == pytest.approx([2, 0, 0, 0], abs=1e-12)
+    assert features["target_median__x"].to_numpy() == pytest.approx([2, 0, 0, 0], abs=1e-12)
     assert features["target_gap__y"].to_numpy() == pytest.approx([0, 2, 0, 5])
     assert features["target_rank__x"].tolist() == [1, 1, 3, 2]
 
@@ -75,6 +77,7 @@ def test_text_features_by_hand() -> None:
     assert features["query_length"].tolist() == [20, 6, 0, 7]
     assert features["query_words"].tolist() == [3, 3, 0, 1]
     assert features["query_non_latin"].fillna(-1).tolist() == [0.0, 0.75, -1, 1.0]
+    assert features["query_script"].fillna(-1).tolist() == [0, SCRIPTS.index("Han"), -1, SCRIPTS.index("Thai")]
     assert features["target_levels"].tolist() == [1, 3, 1, 1]
     assert features["query_overlap"].fillna(-1).tolist() == [0, 0, -1, 0]
     assert features["query_en_overlap"].fillna(-1).tolist() == [1.0, 0.5, -1, 0]
@@ -116,3 +119,16 @@ def test_percentile_ranks_do_not_change_under_recalibration() -> None:
     frame = simulate(300, 2, 2, language_quality=False, correlation=0.2).oof
     squared = PredictionFrame(frame.rows, frame.scores**2, frame.learners)
     assert np.array_equal(percentile_ranks(frame), percentile_ranks(squared))
+
+
+def test_novelty_is_judged_by_what_the_models_of_a_row_learned_from() -> None:
+    train = pd.DataFrame(
+        {"language": ["en", "en", "fr", "en"], "target": ["a", "b", "b", "a"], "fold": np.array([0, 1, 1, 0], np.int8)}
+    )
+    own = with_novelty(train, train)
+    assert own["unseen_language"].tolist() == [False, False, True, False]
+    assert own["unseen_target"].tolist() == [True, True, True, True]
+    fresh = with_novelty(pd.DataFrame({"language": ["fr", "de"], "target": ["a", "c"]}), train)
+    assert fresh[["unseen_language", "unseen_target"]].to_numpy().tolist() == [[False, False], [True, True]]
+    frame = PredictionFrame(own.assign(id=range(4)), np.full((4, 1), 0.5), ("x",))
+    assert level2_features(frame, languages=["en"])["unseen_language"].tolist() == [0, 0, 1, 0]

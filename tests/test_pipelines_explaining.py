@@ -9,7 +9,6 @@ from click.testing import CliRunner, Result
 
 from competition.errors import CompetitionError
 from competition.metrics import f1, paired_difference
-from competition.sample import write_sample
 from oof.blend import HardVote, Mean
 from oof.crossfit import cross_fit
 from oof.simulate import simulate
@@ -26,27 +25,28 @@ def relstack(*words: object) -> Result:
     return CliRunner().invoke(main, ["--quiet", *map(str, words)])
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of one task with two base learners."""
-    root = tmp_path_factory.mktemp("explained")
-    write_sample(root / "data", n_train=400, n_dev=60, n_test=60, seed=3, tasks=(TASK,))
-    done = relstack("run", "--data", root / "data", "--run", root / "run", "--folds", 3, "--tasks", TASK,
-                    "--recipes", "lexical,lexical-linear", "--set", "lexical:head.rounds=20")  # fmt: skip
-    assert done.exit_code == 0, done.output
-    return root / "run"
+@pytest.fixture
+def run(finished_run: Path) -> Path:
+    return finished_run
 
 
 def test_explain_prints_weights_importance_and_what_each_learner_adds(run: Path) -> None:
     done = relstack("ensemble", "explain", "--run", run, "--task", TASK, "--format", "json")
     assert done.exit_code == 0, done.output
     tables = json.loads(done.stdout)
-    assert sum(line["weight"] for line in tables["QI blend: weights"]) == pytest.approx(1)
+    assert sum(line["share"] for line in tables["QI blend: mixed of"]) == pytest.approx(1)
+    members = [line["member"] for line in tables["QI blend: mixed of"]]
+    assert all(len(tables[f"QI blend, {member}: weights"]) == 2 for member in members)
     for name in ensembles(RunFolder(run), TASK):
         added = tables[f"QI {name}: what each base learner adds"]
         assert {line["learner"] for line in added} == {"lexical", "lexical-linear"}
         assert all(line["low"] <= line["adds"] <= line["high"] for line in added)
-        assert [line["method"] for line in tables[f"QI {name}: calibration"]] == ["none", "temperature", "isotonic"]
+        assert [line["method"] for line in tables[f"QI {name}: calibration"]] == [
+            "none",
+            "temperature",
+            "beta",
+            "isotonic",
+        ]
         assert [line["split"] for line in tables[f"QI {name}: share of positives"]] == ["dev", "test"]
         assert all(0 <= line["cut"] <= 1 for line in tables[f"QI {name}: cuts per language"])
     assert tables["QI: stack against blend, by language"][0]["segment"] == "all"
