@@ -20,7 +20,7 @@ from oof.frame import PredictionFrame
 from oof.level2_folds import with_level2_folds
 from oof.logistic import LanguageLogistic, LogisticStacker
 from oof.mix import TunedBlend
-from oof.segments import SegmentCuts, choose_segment_cuts
+from oof.segments import SegmentChoice, SegmentCuts, choose_segment_cuts
 from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
 from oof.store import align, sha256
@@ -138,9 +138,12 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
     """
     gathered = gather(run, task, learners)
     folder, train = run.ensemble(task, name), gathered.frames["train"]
-    combiner = make_combiner(name, gathered.frames, seed=run.settings().seed)
+    combiner, journal = (
+        make_combiner(name, gathered.frames, seed=run.settings().seed),
+        folder.with_suffix(".journal.log"),
+    )
     if isinstance(combiner, TunedBlend):
-        combiner = replace(combiner, journal=folder.with_name(f"{name}.journal.log"))
+        combiner = replace(combiner, journal=journal)
     made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner)}
     if (folder / MANIFEST).is_file() and made_of.items() <= read_manifest(folder).items():
         log.info("%s: %s is there already", task, name)
@@ -148,7 +151,20 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
     log.info("%s: %s of %s", task, name, ", ".join(train.learners))
     crossed = cross_fit(combiner, train)
     fitted = fit_final(combiner, train, cross_fitted=crossed)
-    cuts = choose_segment_cuts(
+    cuts = _cuts(train, crossed, fitted)
+    if cuts.cuts.by_segment:
+        log.info("%s %s: cuts per language gain %s", task, name, cuts.gain)
+        crossed = replace(crossed, decisions=cuts.decisions)
+    if alarm := calibration_alarm(best_threshold(train.labels, crossed.scores)):
+        log.warning("%s %s: %s", task, name, alarm)
+    _write_ensemble(folder, combiner, crossed, fitted, gathered, cuts=cuts.cuts)
+    journal.unlink(missing_ok=True)
+    return folder
+
+
+def _cuts(train: PredictionFrame, crossed: CrossFitted, fitted: Fitted) -> SegmentChoice:
+    """One cut per language if the nested estimate supports it, else the ensemble's own threshold for all."""
+    return choose_segment_cuts(
         train.labels,
         crossed.scores,
         train.rows["language"].to_numpy(),
@@ -156,14 +172,6 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
         groups=train.group,
         overall=fitted.threshold,
     )
-    if cuts.cuts.by_segment:
-        log.info("%s %s: cuts per language gain %s", task, name, cuts.gain)
-        crossed = replace(crossed, decisions=cuts.decisions)
-    alarm = calibration_alarm(best_threshold(train.labels, crossed.scores))
-    if alarm:
-        log.warning("%s %s: %s", task, name, alarm)
-    _write_ensemble(folder, combiner, crossed, fitted, gathered, cuts=cuts.cuts)
-    return folder
 
 
 def _write_ensemble(

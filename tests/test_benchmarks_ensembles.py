@@ -1,10 +1,13 @@
 """The benchmarks of the ensemble layer run, tiny: their tables and last lines are there, whatever they measure."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks import ensemble_speed, ensembles
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # they are scripts, not a package
+import ensemble_speed
+import ensembles
 
 
 def _results(printed: str) -> dict[str, float]:
