@@ -30,6 +30,7 @@ from pipelines.run_folder import RunFolder, write_text
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+FORMAT = 2  # an ensemble of another format is made again
 DEFAULTS = ("stack", "blend")
 COMBINERS: dict[str, Callable[[int], Combiner]] = {
     "best-single": lambda seed: BestSingle(),
@@ -144,7 +145,7 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
     )
     if isinstance(combiner, TunedBlend):
         combiner = replace(combiner, journal=journal)
-    made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner)}
+    made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner), "format": FORMAT}
     if (folder / MANIFEST).is_file() and made_of.items() <= read_manifest(folder).items():
         log.info("%s: %s is there already", task, name)
         return folder
@@ -195,6 +196,7 @@ def _write_ensemble(
         "cuts": dict(cuts.by_segment),
         "sources": dict(gathered.sources),
         "combiner": repr(combiner),
+        "format": FORMAT,
         "files": {
             str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()
         },
@@ -224,7 +226,7 @@ def ensemble_scores(run: RunFolder, task: str, name: str, split: str, ids: pd.Se
 def ensemble_cuts(run: RunFolder, task: str, name: str) -> SegmentCuts:
     """Where an ensemble cuts: its threshold, and those of languages that have earned one of their own."""
     manifest = read_manifest(run.ensemble(task, name))
-    return SegmentCuts(manifest["threshold"], manifest["cuts"])
+    return SegmentCuts(manifest["threshold"], manifest.get("cuts", {}))
 
 
 def ensemble_decisions(run: RunFolder, task: str, name: str, split: str, rows: pd.DataFrame) -> np.ndarray:
