@@ -7,7 +7,7 @@ How good it is, only rows can tell that had no part in any training: the labelle
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from competition.errors import CompetitionError, Fault, MismatchError
 from competition.metrics import f1, paired_difference
 from competition.tasks import get_task
 from oof.store import MANIFEST, SCRATCH, PartKey, align, sha256
-from oof.teacher import same_share_threshold, soft_labels
+from oof.teacher import soft_labels, taught_threshold
 from oof.threshold import decide
 from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
 from pipelines.ensembling import read_manifest
@@ -63,8 +63,9 @@ def distil(run: RunFolder, asked: Distillation, *, overrides: tuple[str, ...] = 
     """The folder of a finished student: weights, scores of dev and test, a manifest with its threshold.
 
     The student learns ``mix * OOF score + (1 - mix) * label`` of every training row, and the teacher's scores of dev
-    and test rows; their labels are not looked at. Its threshold decides as many dev and test rows positive as the
-    teacher does (without such rows: as many training rows). A student that was made in the same way is left as it is.
+    and test rows; their labels are not looked at. Its threshold is the cut with the best F1 on dev and test rows if
+    these are positive as often as the teacher says (without such rows: on train). A student that was made in the same
+    way is left as it is.
 
     Raises
     ------
@@ -83,6 +84,7 @@ def distil(run: RunFolder, asked: Distillation, *, overrides: tuple[str, ...] = 
         "mix": asked.mix,
         "splits": list(splits),
         "recipe": recipe_values(recipe),
+        "taught": taught.digest,
         "sources": dict(taught.sources),
         "rows": {split: digest_model_rows(frame) for split, frame in run.rows(asked.task).items()},
         "folds": run.folds(asked.task).digest,
@@ -104,8 +106,9 @@ def distilled_table(run: RunFolder, task: str, name: str) -> pd.DataFrame:
 
     Columns: `name`, `train_rows` (of one model), `seconds` of training (all models), `size_mb` of all weights that
     scoring needs (frozen encoders included, each once), `rows_per_second` scored (the teacher's rows go through every
-    fold's models), `threshold`, `positive` share of the unseen rows; where dev is labelled `dev_f1`, and the student's
-    `difference` to the teacher with its 95 % interval over queries.
+    fold's models), `positive` share of the dev and test rows; where dev is labelled `dev_f1`, and the student's
+    `difference` to the teacher with its 95 % interval over queries. If the student learnt the teacher's scores of dev
+    itself, these figures say how well it repeats them; what it makes of new rows is seen with ``--splits test``.
     """
     folder = run.student(task, name)
     manifest = read_manifest(folder)
@@ -187,19 +190,17 @@ def _make(
     unseen = {split: frame for split, frame in rows.items() if split != "train"} or rows
     fitted = fit_and_score(recipe, task, space, train=train, unseen=unseen)
     fitted.save(partial / WEIGHTS)
-    share = float(np.concatenate([taught.decisions[split] for split in unseen]).mean())
-    scores = {split: fitted.scores[split].astype(np.float32) for split in unseen}
+    scores = {split: fitted.scores[split].astype(np.float64) for split in unseen}
     for split, frame in unseen.items():
         if split != "train":  # the student has seen the labels of these
             scored = pd.DataFrame({"id": frame["id"], "score": scores[split]})
             scored.to_parquet(partial / f"{split}.parquet", index=False)
-    n_scored = sum(map(len, scores.values()))
     manifest = {
         **made_of,
-        "threshold": same_share_threshold(np.concatenate(list(scores.values())), share),
+        "threshold": taught_threshold(_joined(scores, unseen), _joined(taught.scores, unseen)),
         "n_rows": len(train),
         "fit_seconds": round(fitted.fit_seconds, 3),
-        "rows_per_second": n_scored / max(fitted.predict_seconds, 1e-9),
+        "rows_per_second": sum(map(len, scores.values())) / max(fitted.predict_seconds, 1e-9),
         "details": dict(fitted.details),
         "files": {path.name: sha256(path) for path in sorted(partial.glob("*.parquet"))},
     }
@@ -211,6 +212,10 @@ def _make(
         "%s: student %s fitted on %s rows in %.1f s", task.name, folder.name, f"{len(train):,}", fitted.fit_seconds
     )
     return folder
+
+
+def _joined(values: Mapping[str, np.ndarray], splits: Iterable[str]) -> np.ndarray:
+    return np.concatenate([values[split] for split in splits])
 
 
 def _size_mb(folders: list[Path]) -> float:
@@ -228,9 +233,13 @@ def _size_mb(folders: list[Path]) -> float:
 
 
 def _refuse_unfit(asked: Distillation, recipe: Recipe) -> None:
+    from pipelines.backbones import applies
+
     used = ["extra"] if recipe.extra is not None else []
     if isinstance(recipe, TRANSFORMERS):
         used += [key for key in ("init_from", "joint") if getattr(recipe, key)]
+    if not applies(recipe, get_task(asked.task)):
+        raise CompetitionError(f"recipe {asked.student} needs a category path as target; {asked.task} has none")
     if used:
         raise CompetitionError(
             f"recipe {learner_name(asked.student)} cannot be a student",

@@ -120,6 +120,8 @@ def pseudo_label(run: RunFolder, asked: PseudoLabelling) -> PseudoLabels:
             [_chosen(frame.rows, by_fold.predict(frame), asked).assign(split=split) for split, frame in frames.items()],
             ignore_index=True,
         )[COLUMNS]
+        if chosen[fold].empty:
+            log.warning("%s: no row is sure enough for the training without fold %d", asked.task, fold)
     return _write(folder, chosen, made_of)
 
 

@@ -1,5 +1,6 @@
 """Teachers of a run: an ensemble or a base learner by its name, and what it says of every row."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,12 @@ class Taught:
     decisions: Mapping[str, np.ndarray]
     sources: Mapping[str, str]
     rates: Mapping[str, float]
+
+    @property
+    def digest(self) -> str:
+        """Another one for other scores."""
+        scores = (self.scores[split].tobytes() for split in sorted(self.scores))
+        return hashlib.sha256(b"".join(scores)).hexdigest()[:16]
 
 
 def teacher_scores(run: RunFolder, task: str, name: str) -> Gathered:

@@ -1,8 +1,9 @@
 """Teachers: what they say of a fold's students knows nothing of the fold; and what happens if it does."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from competition.errors import CompetitionError
@@ -12,7 +13,8 @@ from oof.crossfit import Combiner
 from oof.frame import PredictionFrame
 from oof.simulate import simulate
 from oof.stack import LightGBMStacker, LogisticStacker
-from oof.teacher import fold_safe_teachers, same_share_threshold, soft_labels
+from oof.teacher import fold_safe_teachers, soft_labels, taught_threshold
+from oof.threshold import best_threshold
 
 WORLD = simulate(1500, 3, 5, language_quality=False, correlation=0.5, n_folds=3)
 COMBINERS = [SingleLearner(WORLD.oof.learners[0]), Greedy(), LogisticStacker(), LightGBMStacker(max_rounds=20)]
@@ -90,14 +92,29 @@ def test_soft_labels_lie_between_label_and_score() -> None:
         soft_labels(labels, scores, mix=1.5)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.5, 0.999, 1.0])
-def test_the_same_share_is_decided_positive(share: float) -> None:
-    scores = np.random.default_rng(1).random(1000)
-    assert (scores >= same_share_threshold(scores, share)).mean() == pytest.approx(share)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 20)), min_size=1, max_size=60))
+def test_a_teacher_that_is_sure_of_the_labels_gives_the_best_cut(rows: list[tuple[int, int]]) -> None:
+    labels, scores = np.array([label for label, _ in rows]), np.array([score / 20 for _, score in rows])
+    if labels.any():
+        assert taught_threshold(scores, labels.astype(float)) == pytest.approx(best_threshold(labels, scores).threshold)
 
 
-def test_rows_of_one_score_are_decided_alike() -> None:
-    scores = pd.Series([0.0, 1.0, 1.0, 1.0])
-    assert (scores >= same_share_threshold(scores, 0.5)).tolist() == [False, True, True, True]
-    assert not (scores >= same_share_threshold(scores, 0.0)).any()
-    assert (scores >= same_share_threshold(scores, 1.0)).all()
+def test_the_expected_f1_of_the_cut_is_the_highest() -> None:
+    rng = np.random.default_rng(3)
+    scores, probabilities = rng.random(300).round(2), rng.random(300)
+
+    def expected_f1(threshold: float) -> float:
+        positive = scores >= threshold
+        return float(2 * probabilities[positive].sum() / (positive.sum() + probabilities.sum()))
+
+    found = taught_threshold(scores, probabilities)
+    assert expected_f1(found) == pytest.approx(max(expected_f1(cut) for cut in np.linspace(0.005, 0.995, 100)))
+
+
+def test_a_student_that_knows_less_decides_more_rows_positive() -> None:
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0.5, 2, 5000)
+    probabilities = 1 / (1 + np.exp(-logits))
+    good, poor = (1 / (1 + np.exp(-(logits + rng.normal(0, noise, 5000)))) for noise in (0.1, 6.0))
+    shares = [(scores >= taught_threshold(scores, probabilities)).mean() for scores in (good, poor)]
+    assert shares[1] > shares[0] + 0.1
