@@ -7,7 +7,7 @@ How good it is, only rows can tell that had no part in any training: the labelle
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,12 @@ class Distillation:
 
 
 def distil(run: RunFolder, asked: Distillation, *, overrides: tuple[str, ...] = ()) -> Path:
-    """The folder of a finished student: weights, scores of dev and test, a manifest with its threshold.
+    """The folder of a finished student: weights, scores of dev and test, a manifest with its thresholds.
 
     The student learns ``mix * OOF score + (1 - mix) * label`` of every training row, and the teacher's scores of dev
-    and test rows; their labels are not looked at. Its threshold is the cut with the best F1 on dev and test rows if
-    these are positive as often as the teacher says (without such rows: on train). A student that was made in the same
-    way is left as it is.
+    and test rows; their labels are not looked at. Its threshold for either is the cut with the best F1 there if rows
+    are positive as often as the teacher says; one for each, because scores of rows that it has learnt lie further apart
+    (without such rows, the cut for train). A student that was made in the same way is left as it is.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def student_decisions(run: RunFolder, task: str, name: str, split: str) -> np.nd
     folder = run.student(task, name)
     scores = pd.read_parquet(folder / f"{split}.parquet").set_index("id")["score"]
     aligned = align(scores, run.rows(task)[split]["id"], where=f"student {task}/{name}/{split}")
-    return decide(aligned, read_manifest(folder)["threshold"])
+    return decide(aligned, read_manifest(folder)["thresholds"][split])
 
 
 def _add_dev(lines: list[dict[str, Any]], rows: pd.DataFrame, taught: np.ndarray, learnt: np.ndarray) -> None:
@@ -197,7 +197,7 @@ def _make(
             scored.to_parquet(partial / f"{split}.parquet", index=False)
     manifest = {
         **made_of,
-        "threshold": taught_threshold(_joined(scores, unseen), _joined(taught.scores, unseen)),
+        "thresholds": {split: taught_threshold(scores[split], taught.scores[split]) for split in unseen},
         "n_rows": len(train),
         "fit_seconds": round(fitted.fit_seconds, 3),
         "rows_per_second": sum(map(len, scores.values())) / max(fitted.predict_seconds, 1e-9),
@@ -212,10 +212,6 @@ def _make(
         "%s: student %s fitted on %s rows in %.1f s", task.name, folder.name, f"{len(train):,}", fitted.fit_seconds
     )
     return folder
-
-
-def _joined(values: Mapping[str, np.ndarray], splits: Iterable[str]) -> np.ndarray:
-    return np.concatenate([values[split] for split in splits])
 
 
 def _size_mb(folders: list[Path]) -> float:

@@ -135,6 +135,21 @@ def test_a_student_repeats_what_it_was_taught(run: RunFolder) -> None:
     assert errors["taught"] < 0.5 * errors["plain"]
 
 
+def test_each_split_is_cut_where_the_teacher_expects_the_best_f1(run: RunFolder) -> None:
+    folder = distil(run, asked(splits=("test",)))
+    taught, thresholds = (
+        taught_by(run, "QI", "stack"),
+        json.loads((folder / "manifest.json").read_text("utf-8"))["thresholds"],
+    )
+    for name in ("dev", "test"):
+        scores, expected = pd.read_parquet(folder / f"{name}.parquet")["score"].to_numpy(), taught.scores[name]
+
+        def f1_at(cut: float, scores: np.ndarray = scores, expected: np.ndarray = expected) -> float:
+            return float(2 * expected[scores >= cut].sum() / ((scores >= cut).sum() + expected.sum()))
+
+        assert f1_at(thresholds[name]) == pytest.approx(max(map(f1_at, np.append(scores, 0.0))))
+
+
 def test_the_same_is_left_alone_and_another_refused(run: RunFolder) -> None:
     folder = distil(run, asked())
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
@@ -150,7 +165,7 @@ def test_the_same_is_left_alone_and_another_refused(run: RunFolder) -> None:
 def test_labels_of_dev_decide_nothing(run: RunFolder) -> None:
     first = distil(run, asked())
     kept = {name: (first / name).read_bytes() for name in ("dev.parquet", "test.parquet", "weights/head.txt")}
-    threshold = json.loads((first / "manifest.json").read_text("utf-8"))["threshold"]
+    thresholds = json.loads((first / "manifest.json").read_text("utf-8"))["thresholds"]
     file = run.rows_file("QI", "dev")
     rows = pd.read_parquet(file)
     rows.assign(label=1 - rows["label"]).to_parquet(file)
@@ -160,7 +175,7 @@ def test_labels_of_dev_decide_nothing(run: RunFolder) -> None:
         part.write_text(json.dumps(values), encoding="utf-8")
     again = distil(run, asked(name="again"))
     assert {name: (again / name).read_bytes() for name in kept} == kept
-    assert json.loads((again / "manifest.json").read_text("utf-8"))["threshold"] == threshold
+    assert json.loads((again / "manifest.json").read_text("utf-8"))["thresholds"] == thresholds
 
 
 def test_without_dev_and_test_the_cut_is_that_of_train(tmp_path: Path) -> None:
@@ -174,7 +189,8 @@ def test_without_dev_and_test_the_cut_is_that_of_train(tmp_path: Path) -> None:
         train(run, PartKey("QI", "lexical-linear", fold))
     folder = distil(run, asked(student="lexical-linear", ensemble="lexical-linear"))
     assert not list(folder.glob("*.parquet"))
-    assert 0 < json.loads((folder / "manifest.json").read_text("utf-8"))["threshold"] < 1
+    (cut,) = json.loads((folder / "manifest.json").read_text("utf-8"))["thresholds"].values()
+    assert 0 < cut < 1
     assert "dev_f1" not in distilled_table(run, "QI", "small")
 
 
@@ -211,4 +227,4 @@ def test_the_command_line_distils(run: RunFolder) -> None:
     manifest = json.loads((run.student("QI", "lexical") / "manifest.json").read_text("utf-8"))
     assert manifest["splits"] == []
     dev = student_decisions(run, "QI", "lexical", "dev")
-    assert lines[1]["positive"] == pytest.approx(np.r_[dev, decide(scores, manifest["threshold"])].mean())
+    assert lines[1]["positive"] == pytest.approx(np.r_[dev, decide(scores, manifest["thresholds"]["test"])].mean())
