@@ -1,4 +1,7 @@
-"""Recipes: one TOML file per base learner, complete; unknown keys are refused with file and key named."""
+"""Recipes: one TOML file per base learner, complete; unknown keys are refused with file and key named.
+
+Every kind may have a table ``[extra]``: pseudo-labelled rows to train on besides a fold's own.
+"""
 
 import hashlib
 import json
@@ -11,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from competition.errors import CompetitionError, Fault
 from pipelines.sections import CausalTrainingSection, PairTextSection, PromptSection, TextSection, TrainingSection
+from pipelines.sections import ExtraSection as ExtraSection
 from pipelines.sections import Section as Section
 from pipelines.sections import View as View
 from pipelines.sections import WeightsSection as WeightsSection
@@ -52,12 +56,15 @@ class LexicalRecipe(Section):
     files (no labels are looked at).
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"extra"})
+
     kind: Literal["lexical"]
     description: str = ""
     candidates: bool = True
     text: TextSection = TextSection()
     ngrams: NgramSection = NgramSection()
     head: LexicalHead = LexicalHead()
+    extra: ExtraSection | None = None
 
 
 class EncoderSection(Section):
@@ -91,12 +98,15 @@ class BiEncoderHead(Section):
 class BiEncoderRecipe(Section):
     """Frozen sentence-transformers embeddings of query and target, heads on [u, v, |u-v|, u*v, cosine]."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"extra"})
+
     kind: Literal["bi_encoder"]
     description: str = ""
     weights: WeightsSection
     text: TextSection = TextSection()
     encoder: EncoderSection = EncoderSection()
     head: BiEncoderHead = BiEncoderHead()
+    extra: ExtraSection | None = None
 
 
 class TreeHead(Section):
@@ -121,6 +131,8 @@ class CategoryTreeRecipe(Section):
     files (no labels are looked at).
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"extra"})
+
     kind: Literal["category_tree"]
     description: str = ""
     weights: WeightsSection
@@ -129,6 +141,7 @@ class CategoryTreeRecipe(Section):
     spaces: tuple[Literal["raw", "centred"], ...] = Field(("raw", "centred"), min_length=1)
     candidates: bool = True
     head: TreeHead = TreeHead()
+    extra: ExtraSection | None = None
 
 
 class CrossEncoderRecipe(Section):
@@ -143,7 +156,7 @@ class CrossEncoderRecipe(Section):
     the network by a word before the query (``[category]``, ``[title]``).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint"})
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint", "extra"})
 
     kind: Literal["cross_encoder"]
     description: str = ""
@@ -156,6 +169,7 @@ class CrossEncoderRecipe(Section):
     training: TrainingSection = TrainingSection()
     init_from: str | None = None
     joint: Literal["heads", "tag"] | None = None
+    extra: ExtraSection | None = None
 
     @model_validator(mode="after")
     def _states_of_one_task(self) -> "CrossEncoderRecipe":
@@ -186,7 +200,7 @@ class CausalLoraRecipe(Section):
     `CrossEncoderRecipe`; joint training wants a template with ``{kind}``, which is "category" or "title".
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint"})
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint", "extra"})
 
     kind: Literal["causal_lora"]
     description: str = ""
@@ -196,6 +210,7 @@ class CausalLoraRecipe(Section):
     training: CausalTrainingSection = CausalTrainingSection()
     init_from: str | None = None
     joint: Literal["tag"] | None = None
+    extra: ExtraSection | None = None
 
     @model_validator(mode="after")
     def _tells_the_task(self) -> "CausalLoraRecipe":
@@ -217,7 +232,7 @@ class TwoTowersRecipe(Section):
     text; with `hidden` the head has a hidden layer of that size. `init_from` is that of `CrossEncoderRecipe`.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"init_from"})
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "extra"})
 
     kind: Literal["two_towers"]
     description: str = ""
@@ -229,6 +244,7 @@ class TwoTowersRecipe(Section):
     hidden: int = Field(0, ge=0)
     training: TrainingSection = TrainingSection()
     init_from: str | None = None
+    extra: ExtraSection | None = None
 
     @property
     def joint(self) -> None:

@@ -26,6 +26,7 @@ from pipelines.config import (
     recipe_values,
 )
 from pipelines.progress import available_threads
+from pipelines.pseudo import find_pseudo
 from pipelines.run_folder import RunFolder, digest_model_rows, without_labels, write_text
 from pipelines.weights import cache_dir
 
@@ -163,10 +164,15 @@ def held_out_rows(run: RunFolder, task: str, fold: int | None) -> pd.DataFrame:
 
 
 def origin_values(run: RunFolder, recipe: Recipe, key: PartKey) -> dict[str, Any]:
-    """The recipe as a part's origin keeps it, with the digests of pretrained weights and of other tasks' rows."""
+    """The recipe as a part's origin keeps it, with the digests of what it names besides the fold's rows.
+
+    That is pretrained weights, other tasks' rows, pseudo-labels. What is not there is refused.
+    """
     values = recipe_values(recipe)
     if values.get("init_from"):
         values["init_digest"] = find_pretrained(run, values["init_from"], task=key.task, fold=key.fold).digest
+    if recipe.extra is not None:
+        values["extra_digest"] = find_pseudo(run, key.task, recipe.extra.pseudo).digest
     if values.get("joint"):
         others = [task.name for task in run.tasks() if task.name != key.task]
         values["joint_rows"] = {name: digest_model_rows(run.rows(name)["train"]) for name in others}
@@ -270,6 +276,8 @@ def _refuse_unfit(run: RunFolder, asked: Pretraining, recipe: Recipe) -> None:
     faults = []
     if not isinstance(recipe, TRANSFORMERS):
         faults.append(Fault(learner_name(asked.recipe), f"kind {recipe.kind}", "a transformer that is trained"))
+    elif recipe.extra is not None:
+        faults.append(Fault(learner_name(asked.recipe), "extra", "no pseudo-labels: they are made for fold training"))
     elif asked.objective == MASKED and (recipe.kind != "cross_encoder" or recipe.training.lora):
         faults.append(Fault(learner_name(asked.recipe), "not an encoder trained as a whole", "kind cross_encoder"))
     known = {task.name for task in run.tasks()}

@@ -88,6 +88,14 @@ class RunFolder:
         """Folder of the pretrained weights of one name, for fold training of a task."""
         return self.root / "pretrained" / task / name
 
+    def pseudo(self, task: str, name: str) -> Path:
+        """Folder of one set of pseudo-labels."""
+        return self.root / "pseudo" / task / name
+
+    def student(self, task: str, name: str) -> Path:
+        """Folder of one distilled student."""
+        return self.root / "students" / task / name
+
     def study(self, task: str, name: str) -> Path:
         """Folder of one study of a base learner's recipe."""
         return self.root / "studies" / task / name

@@ -120,6 +120,16 @@ class WeightsSection(Section):
     revision: str | None = None
 
 
+class ExtraSection(Section):
+    """Rows to learn from besides a fold's own: those that ``relstack pseudo`` labelled under the name `pseudo`.
+
+    `weight` is that of such a row beside a labelled one.
+    """
+
+    pseudo: str = Field(min_length=1)
+    weight: float = Field(1.0, gt=0)
+
+
 class LoraSection(Section):
     """Low-rank adapters (Hu et al. 2021) instead of full fine-tuning.
 

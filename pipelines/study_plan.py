@@ -179,6 +179,11 @@ def plan_study(tuning: Tuning) -> Plan:
     recipe = load_recipe(tuning.model, overrides)
     if not applies(recipe, task):
         raise CompetitionError(f"recipe {tuning.model} needs a category path as target; {task.name} has none")
+    if recipe.extra is not None:
+        raise CompetitionError(
+            f"recipe {tuning.model} has extra rows, and a study fits on labelled ones only",
+            advice="tune the recipe without its table [extra]",
+        )
     rows = tuning.run.rows(task.name)["train"]
     fold = tuning.run.folds(task.name).align(rows).to_numpy()
     parts = tuple(_fold_rows(rows, fold, k, n_rows=tuning.rows, seed=settings.seed) for k in tuning.folds)

@@ -20,6 +20,7 @@ from oof.store import SCRATCH, Origin, PartKey, PartManifest
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
+from pipelines.pseudo import with_pseudo_rows
 from pipelines.run_folder import RunFolder, without_labels
 from pipelines.weights import cache_dir
 
@@ -119,7 +120,7 @@ def _make(
     run: RunFolder,
     key: PartKey,
     task: Task,
-    recipe: Any,
+    recipe: Recipe,
     *,
     rows: dict[str, pd.DataFrame],
     fold: pd.Series,
@@ -139,12 +140,15 @@ def _make(
     )
     held_out = rows["train"][(fold == key.fold).to_numpy()]
     space, prior = _with_prior(space, run, recipe, key=key, held_out=held_out)
+    train = run.folds(task.name).with_groups(rows["train"])[(fold != key.fold).to_numpy()]
+    if recipe.extra is not None:
+        train, prior["extra"] = with_pseudo_rows(run, train, recipe.extra, key)
     unseen = {"oof": held_out, **{name: frame for name, frame in rows.items() if name != "train"}}
     fitted = fit_and_score(
         recipe,
         task,
         space,
-        train=run.folds(task.name).with_groups(rows["train"])[(fold != key.fold).to_numpy()],
+        train=train,
         unseen={name: without_labels(frame) for name, frame in unseen.items()},
     )
     scores = {name: _scored(fitted.scores[name], frame) for name, frame in unseen.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tiny import make_rows
@@ -19,9 +20,11 @@ from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.evaluation import Labelled
 from pipelines.backbones.pair_model import load_tokenizer, mean_pooled
 from pipelines.backbones.protocol import Corpus, Workspace
+from pipelines.backbones.readers import read_corpus
 from pipelines.backbones.trainer import MovingAverage, epoch_loader, loss_of, make_trainer
 from pipelines.config import load_recipe
 from pipelines.sections import TrainingSection
+from pipelines.targets import Targets
 from pipelines.tokens import TokenRows, TrainingBatches
 
 ROWS = make_rows(32, seed=1)
@@ -104,6 +107,84 @@ def test_r_drop_adds_the_symmetric_divergence_of_two_passes() -> None:
     plain = np.mean([float(loss_of([one], LABELS, TrainingSection())) for one in (LOGITS, other)])
     assert float(loss_of([LOGITS, other], LABELS, training)) == pytest.approx(plain + 3 * divergence, rel=1e-5)
     assert float(loss_of([LOGITS, LOGITS], LABELS, training)) == pytest.approx((RIGHT + WRONG) / 2)
+
+
+SOFT_LABELS, ROW_WEIGHTS = torch.tensor([0.75, 0.0]), torch.tensor([1.0, 3.0])
+
+
+def test_soft_labels_are_the_share_of_each_label_in_the_loss() -> None:
+    loss = loss_of([LOGITS], SOFT_LABELS, TrainingSection())
+    assert float(loss) == pytest.approx((0.75 * RIGHT + 0.25 * WRONG + WRONG) / 2)
+    hard = loss_of([LOGITS], LABELS.float(), TrainingSection(label_smoothing=0.2))
+    assert float(hard) == pytest.approx(float(loss_of([LOGITS], LABELS, TrainingSection(label_smoothing=0.2))))
+
+
+def test_a_weight_multiplies_all_of_its_rows_loss() -> None:
+    other, masks = torch.tensor([[1.0, 0.0], [0.5, 2.0]]), torch.stack([LOGITS, -LOGITS, LOGITS * 0.5])
+    cases: list[tuple[list[torch.Tensor], TrainingSection]] = [
+        ([LOGITS], TrainingSection(label_smoothing=0.2)),
+        ([LOGITS, other], TrainingSection(r_drop=3.0)),
+        ([masks, -masks * 2], TrainingSection(r_drop=1.0)),
+    ]
+    for labels in (LABELS, SOFT_LABELS):
+        for outputs, training in cases:
+            rows = [float(loss_of([out[..., i : i + 1, :] for out in outputs], labels[i : i + 1], training))
+                    for i in range(2)]  # fmt: skip
+            weighted = loss_of(outputs, labels, training, weights=ROW_WEIGHTS)
+            assert float(weighted) == pytest.approx((rows[0] + 3 * rows[1]) / 2, rel=1e-5)
+
+
+def with_targets(soft: Any, weight: float, *, extra: Any = False) -> pd.DataFrame:
+    return ROWS.assign(soft_label=np.asarray(soft, dtype=float), weight=weight, extra=extra)
+
+
+@pytest.mark.parametrize("switch", ["training.epochs=1", *SWITCHES])
+def test_hard_labels_of_weight_one_train_bit_for_bit_as_without_the_columns(
+    switch: str, bert: Path, tmp_path: Path
+) -> None:
+    fits = [
+        unfitted(bert, tmp_path / str(i), switch).fit(rows, QI).predict(ROWS, QI)
+        for i, rows in enumerate((ROWS, with_targets(ROWS["label"], 1.0)))
+    ]
+    np.testing.assert_array_equal(*fits)
+
+
+@pytest.mark.parametrize(("recipe", "more"), [("e5-ce", SWITCHES[1:]), ("gemma-3-270m-yesno", []), ("e5-bi-tuned", [])])
+def test_soft_labels_pull_the_scores_their_way(
+    recipe: str, more: list[str], bert: Path, gemma: Path, tmp_path: Path
+) -> None:
+    model = gemma if "gemma" in recipe else bert
+    low, high = (
+        unfitted(model, tmp_path / str(soft), *more, "training.epochs=4", recipe=recipe)
+        .fit(with_targets(np.full(len(ROWS), soft), 0.5), QI)
+        .predict(ROWS, QI)
+        for soft in (0.1, 0.9)
+    )
+    assert high.mean() > low.mean() + 0.2
+
+
+@pytest.mark.parametrize("joint", ["heads", "tag"])
+def test_other_tasks_rows_have_weight_one_beside_soft_ones(joint: str, bert: Path, tmp_path: Path) -> None:
+    model = unfitted(bert, tmp_path, f"joint={joint}")
+    others = make_rows(8, seed=5, targets=["pets", "shoes"])
+    reading = read_corpus(model.recipe, bert, Corpus.of([ROWS]), QI)
+    labelled = reading.joint(with_targets(np.full(len(ROWS), 0.25), 0.5), QI, {"QC": others})
+    assert labelled.weights is not None
+    assert labelled.weights.tolist() == [0.5] * len(ROWS) + [1.0] * 8
+    assert labelled.labels.tolist() == [0.25] * len(ROWS) + others["label"].tolist()
+
+
+def test_rows_to_evaluate_on_are_real_ones_with_their_labels(bert: Path, tmp_path: Path) -> None:
+    extra = np.arange(len(ROWS)) % 2 == 0
+    rows = with_targets(np.full(len(ROWS), 0.5), 1.0, extra=extra).assign(group=ROWS["id"].where(~extra))
+    rows = rows.sample(frac=1, random_state=0)
+    model = unfitted(bert, tmp_path, "training.evaluate=1", "training.evaluate_rows=10")
+    trained, judged = model._slice(rows)
+    assert 0 < len(judged) <= 10
+    assert not judged["extra"].any()
+    assert set(trained["id"]) | set(judged["id"]) == set(ROWS["id"])
+    assert set(Targets.of(judged).labels.tolist()) == {0, 1}
+    assert (trained["soft_label"] == 0.5).all()
 
 
 def test_several_masks_are_drawn_in_training_only(bert: Path) -> None:

@@ -16,6 +16,7 @@ from pipelines.backbones.pair_heads import PairVectors, fit_head, make_head, sco
 from pipelines.backbones.protocol import DETAILS, Corpus, Workspace
 from pipelines.config import BiEncoderRecipe, EncoderSection, View, WeightsSection
 from pipelines.embeddings import Embedder
+from pipelines.targets import Targets
 from pipelines.text import query_text
 
 TREES = "lightgbm.txt"
@@ -35,8 +36,8 @@ class BiEncoder:
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
         """A fitted bi-encoder; the encoder itself stays as it is."""
         vectors = self._vectors(train, task)
-        labels = train["label"].to_numpy(dtype=np.int8)
-        return replace(self, heads={kind: self._fit(kind, vectors, labels) for kind in self.recipe.head.kinds})
+        targets = Targets.of(train)
+        return replace(self, heads={kind: self._fit(kind, vectors, targets) for kind in self.recipe.head.kinds})
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """Probability of label 1, float32 ``(n_rows,)``."""
@@ -94,7 +95,7 @@ class BiEncoder:
         texts = [list(targets)] + ([[leaf(path) for path in targets]] if task.target_is_category else [])
         return PairVectors(embedder.queries(queries), tuple(embedder.targets(t) for t in texts), query, target)
 
-    def _fit(self, kind: str, vectors: PairVectors, labels: np.ndarray) -> Any:
+    def _fit(self, kind: str, vectors: PairVectors, targets: Targets) -> Any:
         head, space = self.recipe.head, self.workspace
         if kind == "lightgbm":
             boosting = Boosting(
@@ -105,10 +106,10 @@ class BiEncoder:
                 space.seed,
                 space.threads,
             )
-            return boosting.fit(vectors.features(np.arange(len(vectors))), labels)
+            return boosting.fit(vectors.features(np.arange(len(vectors))), targets)
         return fit_head(
             vectors,
-            labels,
+            targets,
             hidden=_hidden(self.recipe, kind),
             epochs=head.epochs,
             dropout=head.dropout,

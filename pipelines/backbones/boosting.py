@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.targets import Targets
+
 if TYPE_CHECKING:
     import lightgbm as lgb
 
@@ -20,9 +22,11 @@ class Boosting:
     seed: int
     threads: int
 
-    def fit(self, features: np.ndarray, labels: np.ndarray) -> "lgb.Booster":
+    def fit(self, features: np.ndarray, targets: Targets) -> "lgb.Booster":
         """Fitted trees; the same on any number of threads. `features` is float32 ``(n_rows, n_features)``."""
         import lightgbm as lgb
+
+        places, labels, weights = targets.halves()
 
         parameters = {
             "objective": "binary",
@@ -39,7 +43,7 @@ class Boosting:
             "force_row_wise": True,
             "verbose": -1,
         }
-        return lgb.train(parameters, lgb.Dataset(features, labels), self.rounds)
+        return lgb.train(parameters, lgb.Dataset(features[places], labels, weight=weights), self.rounds)
 
 
 def probabilities(booster: "lgb.Booster", features: np.ndarray, *, threads: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace
 from pipelines.backbones.tree_features import FEATURES, TreeFeatures
 from pipelines.config import CategoryTreeRecipe, View
 from pipelines.embeddings import Embedder
+from pipelines.targets import Targets
 from pipelines.text import query_text
 
 TREES, NETWORK = "head.txt", "head.safetensors"
@@ -39,8 +40,7 @@ class CategoryTreeLearner:
 
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
         """A fitted category-tree base learner."""
-        labels = train["label"].to_numpy(dtype=np.int8)
-        return replace(self, head=self._fit_head(self._features(train), labels))
+        return replace(self, head=self._fit_head(self._features(train), Targets.of(train)))
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """Probability of label 1, float32 ``(n_rows,)``."""
@@ -83,12 +83,12 @@ class CategoryTreeLearner:
         weights = self._embedder().resolved
         return {"device": "cpu", "weights": weights.name, "source": weights.source, "digest": weights.digest}
 
-    def _fit_head(self, features: np.ndarray, labels: np.ndarray) -> Any:
+    def _fit_head(self, features: np.ndarray, targets: Targets) -> Any:
         settings, space = self.recipe.head, self.workspace
         if settings.kind == "mlp":
             return fit_head(
                 DenseRows(features),
-                labels,
+                targets,
                 hidden=settings.hidden,
                 epochs=settings.epochs,
                 dropout=settings.dropout,
@@ -105,7 +105,7 @@ class CategoryTreeLearner:
             seed=space.seed,
             threads=space.threads,
         )
-        return boosting.fit(features, labels)
+        return boosting.fit(features, targets)
 
     def _embedder(self) -> Embedder:
         return shared_embedder(self.recipe.weights, self.recipe.encoder, self.workspace.cache, self.workspace.threads)

@@ -19,6 +19,7 @@ from pipelines.backbones.protocol import DETAILS, Workspace
 from pipelines.backbones.scoring import Logits
 from pipelines.config import TransformerRecipe
 from pipelines.progress import progress
+from pipelines.targets import EXTRA, SOFT, WEIGHT
 from pipelines.tokens import Inputs
 from pipelines.weights import resolve_weights
 
@@ -173,10 +174,12 @@ class CrossEncoder:
         training = self.recipe.training
         if not training.evaluate:
             return rows, rows[:0]
-        trained, judged = carve(rows, training.evaluate_rows, seed=self.workspace.seed)
+        extra = rows[EXTRA].to_numpy(dtype=bool) if EXTRA in rows else np.zeros(len(rows), dtype=bool)
+        trained, judged = carve(rows[~extra], training.evaluate_rows, seed=self.workspace.seed)
+        judged = judged.drop(columns=[SOFT, WEIGHT], errors="ignore")  # what counts is their labels
         if judged["label"].nunique() < 2:
             raise CompetitionError(
                 f"the {len(judged):,} rows to evaluate on while training do not have both labels",
                 advice="raise training.evaluate_rows, or set training.evaluate = 0",
             )
-        return trained, judged
+        return (pd.concat([trained, rows[extra]]) if extra.any() else trained), judged

@@ -23,10 +23,11 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Inputs and their labels, int ``(n_rows,)``."""
+    """Inputs, their labels, and weights if not all are 1: see `pipelines.targets.Targets`."""
 
     inputs: Inputs
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def carve(rows: pd.DataFrame, n_rows: int, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -18,6 +18,7 @@ from pipelines.backbones.candidates import places_in, standing_among, with_candi
 from pipelines.backbones.pair_features import FEATURES, PairFeatures
 from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace
 from pipelines.config import LexicalRecipe, NgramSection, View
+from pipelines.targets import Targets
 from pipelines.text import query_text
 
 TREES, LINEAR = "head.txt", "head.npz"
@@ -58,11 +59,11 @@ class Lexical:
 
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
         """A fitted lexical base learner."""
-        labels = train["label"].to_numpy(dtype=np.int8)
+        targets = Targets.of(train)
         dense = self._dense(train, task)
         settings = self.recipe.head
         if settings.kind == "linear":
-            return replace(self, head=self._fit_linear(dense, self._ngrams(train), labels))
+            return replace(self, head=self._fit_linear(dense, self._ngrams(train), targets))
         boosting = Boosting(
             rounds=settings.rounds,
             leaves=settings.leaves,
@@ -71,7 +72,7 @@ class Lexical:
             seed=self.workspace.seed,
             threads=self.workspace.threads,
         )
-        return replace(self, head=boosting.fit(dense, labels))
+        return replace(self, head=boosting.fit(dense, targets))
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """Probability of label 1, float32 ``(n_rows,)``."""
@@ -139,14 +140,15 @@ class Lexical:
         sides = [tfidf.transform(query_text(rows, view).tolist()) for view in self._views()]
         return sparse.hstack([*sides, tfidf.transform(rows["target"].tolist())], format="csr")
 
-    def _fit_linear(self, dense: np.ndarray, ngrams: sparse.csr_matrix, labels: np.ndarray) -> Linear:
+    def _fit_linear(self, dense: np.ndarray, ngrams: sparse.csr_matrix, targets: Targets) -> Linear:
         from sklearn.linear_model import LogisticRegression
 
+        places, labels, weights = targets.halves()
         mean, scale = dense.mean(axis=0), dense.std(axis=0) + 1e-6
         features = sparse.hstack([sparse.csr_matrix((dense - mean) / scale), ngrams], format="csr")
         model = LogisticRegression(C=self.recipe.head.c, solver="liblinear", tol=LINEAR_TOLERANCE,
                                    random_state=self.workspace.seed)  # fmt: skip
-        model.fit(features, labels)
+        model.fit(features[places], labels, sample_weight=weights)
         return Linear(mean, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
 
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipelines.targets import Targets
+
 log = logging.getLogger(__name__)
 
 BATCH = 512
@@ -76,7 +78,7 @@ class Featured(Protocol):
 
 def fit_head(
     vectors: Featured,
-    labels: np.ndarray,
+    targets: Targets,
     *,
     hidden: int,
     epochs: int,
@@ -91,6 +93,7 @@ def fit_head(
     The number of epochs is fixed, so nothing is chosen on held-out rows. The same seed gives the same weights on CPU.
     """
     import torch
+    from torch.nn import functional
 
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(seed)
@@ -104,11 +107,13 @@ def fit_head(
         optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
         n_steps = epochs * -(-len(vectors) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps)
-        wanted = torch.from_numpy(labels.astype(np.float32))
+        wanted = torch.from_numpy(targets.labels.astype(np.float32))
+        weights = None if targets.weights is None else torch.from_numpy(targets.weights.astype(np.float32))
         for _ in range(epochs):
             for rows in torch.split(torch.randperm(len(vectors), generator=generator), BATCH):
                 logits = module(torch.from_numpy(vectors.features(rows.numpy())))
-                loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted[rows])
+                weight = None if weights is None else weights[rows]
+                loss = functional.binary_cross_entropy_with_logits(logits, wanted[rows], weight=weight)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()

@@ -92,7 +92,9 @@ class Backbone(Protocol):
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
         """A fitted backbone (a new value).
 
-        `train` has `id, language, query, query_en, target, label`, and `group` where folds were dealt.
+        `train` has `id, language, query, query_en, target, label`, and `group` where folds were dealt. Rows that are
+        learnt from besides a fold's own bring `soft_label`, `weight` and `extra`, see `pipelines.targets`;
+        their `group` is missing, and their ids are those of another split.
         """
         ...
 

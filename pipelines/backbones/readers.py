@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 
 from competition.tasks import Task, get_task
@@ -18,6 +17,7 @@ from pipelines.backbones.protocol import Corpus
 from pipelines.backbones.two_towers import N_LABELS, TextPairs, encode_text_pairs
 from pipelines.config import CausalLoraRecipe, CrossEncoderRecipe, TransformerRecipe, TwoTowersRecipe
 from pipelines.encoding import RunTokens, encode_pairs, encode_prompts
+from pipelines.targets import Targets
 from pipelines.text import pair_texts, prompt_texts, target_kind
 from pipelines.tokens import HEAD, Inputs, Joined, TokenRows
 
@@ -137,15 +137,16 @@ class Reading:
     def labelled(self, rows: pd.DataFrame, task: Task) -> Labelled:
         """Inputs and labels of training rows."""
         inputs, codes = self.tokens.of(self.reader.texts(rows, task))
-        return Labelled(inputs.take(codes), rows["label"].to_numpy(dtype=np.int64))
+        targets = Targets.of(rows)
+        return Labelled(inputs.take(codes), targets.labels, targets.weights)
 
     def joint(self, rows: pd.DataFrame, task: Task, others: Mapping[str, pd.DataFrame]) -> Labelled:
         """Inputs and labels of a task's training rows, followed by those of other tasks, with heads if it has them."""
         frames = [(task, rows), *((get_task(name), others[name]) for name in sorted(others))]
         inputs = [_token_rows(self.reader.inputs(self.reader.texts(frame, of))) for of, frame in frames]
-        labels = [frame["label"].to_numpy(dtype=np.int64) for _, frame in frames]
-        joined = Joined.of(inputs)
-        return Labelled(joined if self.reader.recipe.joint == "heads" else joined.rows, np.concatenate(labels))
+        targets, joined = Targets.joined([Targets.of(frame) for _, frame in frames]), Joined.of(inputs)
+        read = joined if self.reader.recipe.joint == "heads" else joined.rows
+        return Labelled(read, targets.labels, targets.weights)
 
 
 def _token_rows(inputs: Inputs) -> TokenRows:

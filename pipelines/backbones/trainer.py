@@ -24,6 +24,7 @@ from pipelines.tokens import TrainingBatches
 log = logging.getLogger(__name__)
 
 EMA = "ema.safetensors"
+LABELS, WEIGHTS = "labels", "weights"  # in a batch, beside what the network reads
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
@@ -104,7 +105,7 @@ def make_trainer(
     return trainer
 
 
-def loss_of(outputs: Sequence[Any], labels: Any, training: TrainingSection) -> Any:
+def loss_of(outputs: Sequence[Any], labels: Any, training: TrainingSection, *, weights: Any = None) -> Any:
     """The loss of one batch: cross-entropy, and with R-Drop the divergence of two passes.
 
     Parameters
@@ -112,23 +113,34 @@ def loss_of(outputs: Sequence[Any], labels: Any, training: TrainingSection) -> A
     outputs
         Logits of one pass, or of two with R-Drop; ``(n_rows, 2)``, or ``(n_masks, n_rows, 2)`` with several
         dropout masks, whose losses are averaged.
+    labels
+        ``(n_rows,)``: 0 or 1, or floats between them, the probability of label 1 that is learnt towards.
+    weights
+        ``(n_rows,)``: what a row's loss is multiplied by before the mean; 1 if left out.
     """
     import torch
     from torch.nn import functional
 
     passes = [output.float().reshape(-1, 2) for output in outputs]
-    losses = [
-        functional.cross_entropy(one, labels.repeat(len(one) // len(labels)), label_smoothing=training.label_smoothing)
-        for one in passes
-    ]
+    n_masks = len(passes[0]) // len(labels)
+    wanted = torch.stack([1 - labels, labels], dim=-1) if labels.is_floating_point() else labels
+    wanted = torch.cat([wanted] * n_masks)
+
+    def mean(of: Callable[..., Any], first: Any, second: Any, whole: str, **settings: Any) -> Any:
+        """The mean of a loss over the rows, each times its weight."""
+        if weights is None:
+            return of(first, second, reduction=whole, **settings)
+        by_row = of(first, second, reduction="none", **settings).reshape(len(first), -1).sum(dim=-1)
+        return (by_row * weights.repeat(n_masks)).mean()
+
+    smoothing = training.label_smoothing
+    losses = [mean(functional.cross_entropy, one, wanted, "mean", label_smoothing=smoothing) for one in passes]
     loss = torch.stack(losses).mean()
     if len(passes) == 1:
         return loss
     p, q = (functional.log_softmax(one, dim=-1) for one in passes)
-    both = functional.kl_div(p, q, log_target=True, reduction="batchmean") + functional.kl_div(
-        q, p, log_target=True, reduction="batchmean"
-    )
-    return loss + training.r_drop * both / 2
+    there, back = (mean(functional.kl_div, *pair, "batchmean", log_target=True) for pair in ((p, q), (q, p)))
+    return loss + training.r_drop * (there + back) / 2
 
 
 class MovingAverage:
@@ -259,9 +271,9 @@ def _trainer_class() -> Any:
             super()._maybe_log_save_evaluate(*args, **kwargs)
 
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            batch = {name: values for name, values in inputs.items() if name != "labels"}
+            batch = {name: values for name, values in inputs.items() if name not in (LABELS, WEIGHTS)}
             passes = [self.logits(model, batch) for _ in range(2 if self.training.r_drop else 1)]
-            return loss_of(passes, inputs["labels"], self.training)
+            return loss_of(passes, inputs[LABELS], self.training, weights=inputs.get(WEIGHTS))
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             with self.fgm.watch() if self.fgm else nullcontext():
@@ -298,11 +310,17 @@ def epoch_loader(n_rows: int, batches: TrainingBatches, collate: Callable[[Any],
 
 
 def _collate(rows: Labelled) -> Callable[[Any], dict[str, Any]]:
-    """Batches straight from the flat arrays, with labels."""
-    import torch
+    """Batches straight from the flat arrays, with labels, and weights if there are any."""
+    soft = np.issubdtype(rows.labels.dtype, np.floating)
+    columns = {LABELS: rows.labels.astype(np.float32 if soft else np.int64)}
+    if rows.weights is not None:
+        columns[WEIGHTS] = rows.weights.astype(np.float32)
 
-    labels = rows.labels.astype(np.int64)
-    return lambda numbers: {**to_tensors(rows.inputs.batch(numbers)), "labels": torch.from_numpy(labels[numbers])}
+    def collate(numbers: Any) -> dict[str, Any]:
+        taken = {name: values[numbers] for name, values in columns.items()}
+        return to_tensors({**rows.inputs.batch(numbers), **taken})
+
+    return collate
 
 
 class _Numbers:

@@ -1,0 +1,257 @@
+"""The distillation stage: one small base learner trained on what an ensemble thinks of every row.
+
+It is trained on all training rows, so it has no out-of-fold scores, and must have none: see `oof.teacher` for the trap.
+How good it is, only rows can tell that had no part in any training: the labelled rows of dev.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from competition.errors import CompetitionError, Fault, MismatchError
+from competition.metrics import f1, paired_difference
+from competition.tasks import get_task
+from oof.store import MANIFEST, SCRATCH, PartKey, align, sha256
+from oof.teacher import soft_labels, taught_threshold
+from oof.threshold import decide
+from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
+from pipelines.ensembling import read_manifest
+from pipelines.progress import available_threads
+from pipelines.pseudo import unseen_splits, with_targets
+from pipelines.run_folder import RunFolder, digest_model_rows, without_labels, write_text
+from pipelines.teachers import Taught, taught_by
+from pipelines.weights import cache_dir, resolve_weights
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "weights"
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What is asked for.
+
+    Attributes
+    ----------
+    student
+        Name or path of the student's recipe.
+    ensemble
+        The teacher: a finished ensemble's name, or a base learner's.
+    mix
+        Share of the teacher's score in a training row's soft label; the rest is its label.
+    splits
+        Whose rows are learnt from besides train, with the teacher's score as soft label; all there are if left out.
+    """
+
+    task: str
+    student: str
+    name: str
+    ensemble: str = "stack"
+    mix: float = 0.5
+    splits: tuple[str, ...] | None = None
+
+
+def distil(run: RunFolder, asked: Distillation, *, overrides: tuple[str, ...] = ()) -> Path:
+    """The folder of a finished student: weights, scores of dev and test, a manifest with its thresholds.
+
+    The student learns ``mix * OOF score + (1 - mix) * label`` of every training row, and the teacher's scores of dev
+    and test rows; their labels are not looked at. Its threshold for either is the cut with the best F1 there if rows
+    are positive as often as the teacher says; one for each, because scores of rows that it has learnt lie further apart
+    (without such rows, the cut for train). A student that was made in the same way is left as it is.
+
+    Raises
+    ------
+    CompetitionError
+        No such teacher or split, or a recipe that learns from other rows as well.
+    MismatchError
+        A student of that name was made from something else.
+    """
+    recipe = load_recipe(asked.student, (*run.settings().overrides, *overrides))
+    _refuse_unfit(asked, recipe)
+    splits = unseen_splits(run, asked.task, asked.splits or ()) if asked.splits != () else ()
+    taught = taught_by(run, asked.task, asked.ensemble)
+    made_of = {
+        "task": asked.task,
+        "ensemble": asked.ensemble,
+        "mix": asked.mix,
+        "splits": list(splits),
+        "recipe": recipe_values(recipe),
+        "taught": taught.digest,
+        "sources": dict(taught.sources),
+        "rows": {split: digest_model_rows(frame) for split, frame in run.rows(asked.task).items()},
+        "folds": run.folds(asked.task).digest,
+        "seed": run.settings().seed,
+    }
+    folder = run.student(asked.task, asked.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if (folder / MANIFEST).is_file():
+            _refuse_other(folder, made_of)
+            log.info("%s: student %s is there already", asked.task, asked.name)
+            return folder
+        train = _training_rows(run, asked, splits, taught)
+        return _make(run, folder, recipe, train=train, taught=taught, made_of=made_of)
+
+
+def distilled_table(run: RunFolder, task: str, name: str) -> pd.DataFrame:
+    """Teacher and student, a line each.
+
+    Columns: `name`, `train_rows` (of one model), `seconds` of training (all models), `size_mb` of all weights that
+    scoring needs (frozen encoders included, each once), `rows_per_second` scored (the teacher's rows go through every
+    fold's models), `positive` share of the dev and test rows; where dev is labelled `dev_f1`, and the student's
+    `difference` to the teacher with its 95 % interval over queries. If the student learnt the teacher's scores of dev
+    itself, these figures say how well it repeats them; what it makes of new rows is seen with ``--splits test``.
+    """
+    folder = run.student(task, name)
+    manifest = read_manifest(folder)
+    taught = taught_by(run, task, manifest["ensemble"])
+    keys = [PartKey(task, one, k) for one in taught.sources for k in range(run.folds(task).plan.n_splits)]
+    parts = [run.parts.manifest(key) for key in keys]
+    n_folds = len(keys) // len(taught.sources)
+    lines: list[dict[str, Any]] = [
+        {
+            "name": manifest["ensemble"],
+            "train_rows": round(sum(len(run.rows(task)["train"]) - part.n_oof for part in parts) / len(parts)),
+            "seconds": sum(part.fit_seconds for part in parts),
+            "size_mb": _size_mb([run.parts.folder(key) / WEIGHTS for key in keys]),
+            "rows_per_second": 1 / (n_folds * sum(1 / rate for rate in taught.rates.values())),
+        },
+        {
+            "name": name,
+            "train_rows": manifest["n_rows"],
+            "seconds": manifest["fit_seconds"],
+            "size_mb": _size_mb([folder / WEIGHTS]),
+            "rows_per_second": manifest["rows_per_second"],
+        },
+    ]
+    decisions = {split: (taught.decisions[split], student_decisions(run, task, name, split))
+                 for split in run.splits(task) if split != "train"}  # fmt: skip
+    if decisions:
+        for line, both in zip(lines, zip(*decisions.values(), strict=True), strict=True):
+            line["positive"] = float(np.concatenate(both).mean())
+    if "dev" in decisions:
+        _add_dev(lines, run.rows(task)["dev"], *decisions["dev"])
+    return pd.DataFrame(lines)
+
+
+def student_decisions(run: RunFolder, task: str, name: str, split: str) -> np.ndarray:
+    """The student's 0/1 decisions for dev or test, ``(n_rows,)``."""
+    folder = run.student(task, name)
+    scores = pd.read_parquet(folder / f"{split}.parquet").set_index("id")["score"]
+    aligned = align(scores, run.rows(task)[split]["id"], where=f"student {task}/{name}/{split}")
+    return decide(aligned, read_manifest(folder)["thresholds"][split])
+
+
+def _add_dev(lines: list[dict[str, Any]], rows: pd.DataFrame, taught: np.ndarray, learnt: np.ndarray) -> None:
+    labelled = rows["label"].notna().to_numpy()
+    if not labelled.any():
+        return
+    labels = rows["label"][labelled].to_numpy(dtype=np.int8)
+    for line, decisions in zip(lines, (taught, learnt), strict=True):
+        line["dev_f1"] = f1(labels, decisions[labelled])
+    groups = (rows["language"] + " " + rows["query"])[labelled]
+    gap = paired_difference(labels, learnt[labelled], taught[labelled], groups)
+    lines[1] |= {"difference": gap.estimate, "low": gap.low, "high": gap.high}
+
+
+def _training_rows(run: RunFolder, asked: Distillation, splits: tuple[str, ...], taught: Taught) -> pd.DataFrame:
+    rows = run.rows(asked.task)
+    train = run.folds(asked.task).with_groups(rows["train"])
+    mixed = soft_labels(train["label"].to_numpy(dtype=np.int8), taught.scores["train"], mix=asked.mix)
+    parts = [with_targets(train, mixed, weight=1.0, extra=False)]
+    parts += [with_targets(without_labels(rows[s]), taught.scores[s], weight=1.0, extra=True) for s in splits]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _make(
+    run: RunFolder, folder: Path, recipe: Recipe, *, train: pd.DataFrame, taught: Taught, made_of: Mapping[str, Any]
+) -> Path:
+    from pipelines.backbones.protocol import Corpus, Workspace
+    from pipelines.launch import fit_and_score
+
+    task, rows = get_task(made_of["task"]), {s: without_labels(frame) for s, frame in run.rows(made_of["task"]).items()}
+    partial = folder.with_name(f"{folder.name}.partial")
+    (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
+    space = Workspace(
+        cache=cache_dir() / "embeddings",
+        scratch=partial / SCRATCH,
+        corpus=Corpus.of(rows.values()),
+        seed=run.settings().seed,
+        threads=available_threads(),
+    )
+    unseen = {split: frame for split, frame in rows.items() if split != "train"} or rows
+    fitted = fit_and_score(recipe, task, space, train=train, unseen=unseen)
+    fitted.save(partial / WEIGHTS)
+    scores = {split: fitted.scores[split].astype(np.float64) for split in unseen}
+    for split, frame in unseen.items():
+        if split != "train":  # the student has seen the labels of these
+            scored = pd.DataFrame({"id": frame["id"], "score": scores[split]})
+            scored.to_parquet(partial / f"{split}.parquet", index=False)
+    manifest = {
+        **made_of,
+        "thresholds": {split: taught_threshold(scores[split], taught.scores[split]) for split in unseen},
+        "n_rows": len(train),
+        "fit_seconds": round(fitted.fit_seconds, 3),
+        "rows_per_second": sum(map(len, scores.values())) / max(fitted.predict_seconds, 1e-9),
+        "details": dict(fitted.details),
+        "files": {path.name: sha256(path) for path in sorted(partial.glob("*.parquet"))},
+    }
+    write_text(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+    shutil.rmtree(partial / SCRATCH)
+    shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest does not exist
+    partial.rename(folder)
+    log.info(
+        "%s: student %s fitted on %s rows in %.1f s", task.name, folder.name, f"{len(train):,}", fitted.fit_seconds
+    )
+    return folder
+
+
+def _size_mb(folders: list[Path]) -> float:
+    """Megabytes of saved weights, and of the frozen encoders that they need, each once."""
+    from pipelines.backbones.protocol import DETAILS
+
+    encoders = set()
+    for folder in folders:
+        values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))["recipe"]
+        if values["kind"] in ("bi_encoder", "category_tree"):
+            named = values["weights"]
+            encoders.add(resolve_weights(named["name"], source=named["source"], revision=named["revision"]).folder)
+    files = (file for folder in (*folders, *encoders) for file in folder.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _refuse_unfit(asked: Distillation, recipe: Recipe) -> None:
+    from pipelines.backbones import applies
+
+    used = ["extra"] if recipe.extra is not None else []
+    if isinstance(recipe, TRANSFORMERS):
+        used += [key for key in ("init_from", "joint") if getattr(recipe, key)]
+    if not applies(recipe, get_task(asked.task)):
+        raise CompetitionError(f"recipe {asked.student} needs a category path as target; {asked.task} has none")
+    if used:
+        raise CompetitionError(
+            f"recipe {learner_name(asked.student)} cannot be a student",
+            faults=[
+                Fault(key, "set", "left out: a student learns from its teacher and one task's rows") for key in used
+            ],
+        )
+
+
+def _refuse_other(folder: Path, made_of: Mapping[str, Any]) -> None:
+    had = read_manifest(folder)
+    faults = [
+        Fault(key, f"asked for {value!r}", f"{had.get(key)!r}, as it was made")
+        for key, value in made_of.items()
+        if json.loads(json.dumps(value)) != had.get(key)
+    ]
+    if faults:
+        advice = "give this one another --name, or delete that folder"
+        raise MismatchError(f"student {folder.name} was made differently", faults=faults, advice=advice)
