@@ -9,20 +9,18 @@ and judged on rows that nobody was trained on.
 """
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
 from oof.calibration import Temperature, fit_temperature
-from oof.crossfit import Combiner, FittedCombiner
+from oof.combiner import NOTHING, Combiner, FittedCombiner, fits_over
 from oof.frame import PredictionFrame
+from oof.level2_folds import with_level2_folds
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
-
-MIN_FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ class Teacher:
 def fold_safe_teachers(combiner: Combiner, train: PredictionFrame) -> dict[int, Teacher]:
     """For every fold a teacher that was fitted without its rows; give it scores of that fold's own models.
 
-    Its temperature is fitted on scores of the other folds that are themselves cross-fitted: those of fold j come from a
-    fit without j and k. With K folds that takes K + K(K-1)/2 fits.
+    Its temperature is fitted on scores of the other folds that are themselves cross-fitted, over level-2 folds.
 
     Limit: as in all stacking, the base scores of the other folds are those of models that saw fold k's labels. The
     combiner's few numbers are chosen on them, which tells nothing of any single row; `SingleLearner` chooses none but
@@ -50,25 +47,18 @@ def fold_safe_teachers(combiner: Combiner, train: PredictionFrame) -> dict[int, 
     Raises
     ------
     CompetitionError
-        Labels or folds are missing, or there are fewer than three folds.
+        Labels or folds are missing, or there are fewer than two folds.
     """
     train = train.take(train.id_order())  # fits ignore the file's order
     folds = [int(k) for k in np.unique(train.fold)]
-    if len(folds) < MIN_FOLDS:
-        raise CompetitionError(
-            "too few folds", faults=[Fault("fold", f"{len(folds)}: {folds}", f"{MIN_FOLDS} or more")]
-        )
-    inner = np.full((train.n_rows, len(folds)), np.nan)  # column k: by fits that saw neither the row's fold nor fold k
-    for (a, fold_a), (b, fold_b) in combinations(enumerate(folds), 2):
-        in_a, in_b = train.fold == fold_a, train.fold == fold_b
-        fitted = combiner.fit(train.take(~(in_a | in_b)))
-        inner[in_a, b] = fitted.predict(train.take(in_a).without_labels())
-        inner[in_b, a] = fitted.predict(train.take(in_b).without_labels())
+    if len(folds) < 2:
+        raise CompetitionError("too few folds", faults=[Fault("fold", f"{len(folds)}: {folds}", "2 or more")])
     teachers = {}
-    for place, k in enumerate(folds):
-        others = train.fold != k
-        calibration = fit_temperature(train.labels[others], inner[others, place])
-        teachers[k] = Teacher(combiner.fit(train.take(others)), calibration)
+    for k in folds:
+        others = with_level2_folds(train.take(train.fold != k))
+        fits = fits_over(combiner, others)
+        calibration = fit_temperature(others.labels, fits.inner(NOTHING))
+        teachers[k] = Teacher(fits.fit_without(NOTHING), calibration)
     return teachers
 
 

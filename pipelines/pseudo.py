@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault, MismatchError
-from oof.crossfit import Combiner
+from oof.combiner import Combiner
 from oof.frame import PredictionFrame
 from oof.pseudo_labels import select_pseudo_labels
 from oof.store import MANIFEST, PartKey, align, sha256

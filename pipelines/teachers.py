@@ -9,12 +9,14 @@ import numpy as np
 from competition.errors import CompetitionError, Fault
 from oof.blend import SingleLearner
 from oof.calibration import cross_calibrated, fit_temperature
-from oof.crossfit import Combiner, cross_fit, fit_final
-from oof.threshold import decide
+from oof.combiner import Combiner
+from oof.crossfit import cross_fit, fit_final
+from oof.segments import SegmentCuts
 from pipelines.ensembling import (
     COMBINERS,
     Gathered,
     complete_learners,
+    ensemble_cuts,
     ensemble_scores,
     ensembles,
     gather,
@@ -92,12 +94,12 @@ def taught_by(run: RunFolder, task: str, name: str) -> Taught:
     others = {split: frame.rows["id"] for split, frame in gathered.frames.items() if split != "train"}
     if name in ensembles(run, task):
         oof = read_ensemble(run, task, name, "oof", train.rows["id"])
-        threshold = read_manifest(run.ensemble(task, name))["threshold"]
+        cuts = ensemble_cuts(run, task, name)
         raw, decided = oof["score"].to_numpy(dtype=np.float64), oof["decision"].to_numpy(dtype=np.int8)
         unseen = {split: ensemble_scores(run, task, name, split, ids) for split, ids in others.items()}
     elif name in gathered.sources:
         crossed = cross_fit(SingleLearner(name), train)
-        threshold = fit_final(SingleLearner(name), train, cross_fitted=crossed).threshold
+        cuts = SegmentCuts(fit_final(SingleLearner(name), train, cross_fitted=crossed).threshold, {})
         raw, decided = crossed.scores, crossed.decisions
         unseen = {split: gathered.frames[split].scores[:, 0] for split in others}
     else:
@@ -109,5 +111,6 @@ def taught_by(run: RunFolder, task: str, name: str) -> Taught:
     calibrate = fit_temperature(train.labels, raw)
     scores = {split: calibrate(values) for split, values in unseen.items()}
     scores["train"] = cross_calibrated("temperature", train.labels, raw, train.fold)
-    decisions = {split: decide(values, threshold) for split, values in unseen.items()}
+    language = {split: frame.rows["language"].to_numpy() for split, frame in gathered.frames.items()}
+    decisions = {split: cuts.decide(values, language[split]) for split, values in unseen.items()}
     return Taught(scores, {**decisions, "train": decided}, gathered.sources, gathered.rates)
