@@ -32,7 +32,7 @@ def feature_shift(train: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     {'size': 1.0, 'score': 0.5}
     """
     origin = np.repeat([0, 1], [len(train), len(other)])
-    lowest = -np.finfo(np.float64).max
+    lowest = -np.finfo(np.float32).max
     areas = {name: auc(origin, np.nan_to_num(np.concatenate([train[name], other[name]]), nan=lowest)) for name in train}
     return pd.Series({name: max(area, 1 - area) for name, area in areas.items()}, dtype="float64")
 
