@@ -12,6 +12,7 @@ fitted on all out-of-fold rows, and its decisions on fresh rows of the same worl
     nested bias  the cross-fitted F1 minus that on fresh rows: above 0 it flatters itself. Out-of-fold rows may be
                  luckier than fresh ones for everybody: the same difference for a rule that nothing was fitted for
                  (the mean score cut at one half), whose expectation is 0, is taken off
+    seconds      of CPU; the blend's are those beside the stack's, whose fits it shares
     gain         the default's F1 minus that of the best simple combiner that does not know languages
 
 `--noise N` adds N learners that know nothing. The last lines give, over all cells: the default's worst regret; its
