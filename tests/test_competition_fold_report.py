@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from competition.fold_report import fold_report, imbalance, split_overlaps
-from competition.folds import FoldPlan
+from competition.folds import Dealt, FoldPlan
 from competition.tasks import QC, QI
 
 PLAN = FoldPlan("query-group", n_splits=2)
@@ -25,6 +25,10 @@ def make_rows(lines: list[tuple] = ROWS) -> tuple[pd.DataFrame, pd.Series]:
     return frame.drop(columns="fold"), frame["fold"]
 
 
+def dealt(rows: pd.DataFrame, folds: pd.Series) -> Dealt:
+    return Dealt(folds, PLAN.group(rows, QI))
+
+
 def shared(overlaps: pd.DataFrame) -> dict[str, list[int]]:
     """Shared rows by key: fold 0, fold 1, all."""
     return {key: table["shared_rows"].tolist() for key, table in overlaps.groupby("key", sort=False)}
@@ -32,10 +36,11 @@ def shared(overlaps: pd.DataFrame) -> dict[str, list[int]]:
 
 def test_overlaps_are_the_hand_counted_ones():
     rows, folds = make_rows()
-    overlaps = fold_report(rows, folds, plan=PLAN, task=QC).overlaps
+    overlaps = fold_report(rows, dealt(rows, folds), plan=PLAN, task=QC).overlaps
     assert shared(overlaps) == {
         # groups: "usb cable" has rows 1, 2 | 3; "" has 4 | 5; "pan" has 7 | 6
         "group": [4, 3, 7],
+        "language": [3, 3, 6],  # all but ja
         "query in its language": [0, 0, 0],
         "query normalised": [3, 2, 5],  # the empty text is no key
         "target": [0, 0, 0],
@@ -49,7 +54,7 @@ def test_overlaps_are_the_hand_counted_ones():
 
 def test_a_shared_prefix_is_found_at_its_depth_only():
     rows, folds = make_rows([(1, "en", "a", "tech,cables,usb", 1, 0), (2, "en", "b", "tech,cables,hdmi", 1, 1)])
-    found = shared(fold_report(rows, folds, plan=PLAN, task=QC).overlaps)
+    found = shared(fold_report(rows, dealt(rows, folds), plan=PLAN, task=QC).overlaps)
     assert found["category to level 1"] == [1, 1, 2]
     assert found["category to level 2"] == [1, 1, 2]
     assert found["category to level 3"] == [0, 0, 0]
@@ -57,7 +62,7 @@ def test_a_shared_prefix_is_found_at_its_depth_only():
 
 def test_fold_table_is_the_hand_counted_one():
     rows, folds = make_rows()
-    table = fold_report(rows, folds, plan=PLAN, task=QC).folds
+    table = fold_report(rows, dealt(rows, folds), plan=PLAN, task=QC).folds
     assert table["rows"].tolist() == [4, 3]
     assert table["positives"].tolist() == [1, 3]
     assert table["positive_rate"].tolist() == [0.25, 1.0]
@@ -67,7 +72,7 @@ def test_fold_table_is_the_hand_counted_one():
 
 def test_language_table_shows_missing_languages_as_zero():
     rows, folds = make_rows()
-    table = fold_report(rows, folds, plan=PLAN, task=QC).languages.set_index(["fold", "language"])
+    table = fold_report(rows, dealt(rows, folds), plan=PLAN, task=QC).languages.set_index(["fold", "language"])
     assert table.loc[(0, "en")].tolist() == [2, 1]
     assert table.loc[(1, "ja")].tolist() == [0, 0]
     assert table["rows"].sum() == len(rows)
@@ -79,17 +84,19 @@ def test_assigned_folds_share_no_group_and_a_broken_one_shows():
     lines = [(n, "en", f"q{query}", f"t{n}", n % 2, 0) for n, query in enumerate(queries)]
     rows, _ = make_rows(lines)
     folds = PLAN.assign(rows, QI)
-    assert shared(fold_report(rows, folds, plan=PLAN, task=QI).overlaps)["group"] == [0, 0, 0]
+    assert shared(fold_report(rows, dealt(rows, folds), plan=PLAN, task=QI).overlaps)["group"] == [0, 0, 0]
     group_sizes = pd.Series(queries).value_counts()
     moved = int(np.flatnonzero(queries == group_sizes.index[0])[0])
     folds[moved] = 1 - folds[moved]
-    assert shared(fold_report(rows, folds, plan=PLAN, task=QI).overlaps)["group"][-1] == group_sizes.iloc[0]
+    assert (
+        shared(fold_report(rows, dealt(rows, folds), plan=PLAN, task=QI).overlaps)["group"][-1] == group_sizes.iloc[0]
+    )
 
 
 def test_a_task_without_categories_has_no_category_keys():
     rows, folds = make_rows()
-    keys = set(fold_report(rows, folds, plan=PLAN, task=QI).overlaps["key"])
-    assert keys == {"group", "query in its language", "query normalised", "target"}
+    keys = set(fold_report(rows, dealt(rows, folds), plan=PLAN, task=QI).overlaps["key"])
+    assert keys == {"group", "language", "query in its language", "query normalised", "target"}
 
 
 def test_imbalance_is_the_mean_std_of_shares():

@@ -8,7 +8,7 @@ import pytest
 
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds, digest_folds, load_folds, save_folds
-from competition.folds import FoldPlan
+from competition.folds import Dealt, FoldPlan
 from competition.tasks import QC
 
 QUERY = FoldPlan("query-group", n_splits=3)
@@ -28,8 +28,8 @@ def make_rows(n_rows: int) -> pd.DataFrame:
 
 
 def save(folder: Path, rows: pd.DataFrame, plan: FoldPlan = QUERY, *, digest: str = "d1") -> Folds:
-    folds = plan.assign(rows, QC)
-    return save_folds(folder, "plan", rows=rows, folds=folds, plan=plan, task=QC, rows_digest=digest)
+    dealt = Dealt(plan.assign(rows, QC), plan.group(rows, QC))
+    return save_folds(folder, "plan", rows=rows, dealt=dealt, plan=plan, task=QC, rows_digest=digest)
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -140,8 +140,9 @@ def test_align_names_rows_without_a_fold_and_folds_without_a_row(tmp_path):
 def test_a_group_in_two_folds_is_refused(tmp_path):
     rows = make_rows(200)
     folds = pd.Series(np.arange(200) % 3, index=rows.index, name="fold").astype("int8")
+    dealt = Dealt(folds, QUERY.group(rows, QC))
     with pytest.raises(CompetitionError, match="span several folds"):
-        save_folds(tmp_path, "plan", rows=rows, folds=folds, plan=QUERY, task=QC, rows_digest="d1")
+        save_folds(tmp_path, "plan", rows=rows, dealt=dealt, plan=QUERY, task=QC, rows_digest="d1")
     assert list(tmp_path.iterdir()) == []
 
 
