@@ -2,7 +2,8 @@
 
 Three things can stand on both sides: the language, the query (as written or in English) and the target. Test rows have
 them in train at certain rates, folds by group have others: query groups hold out no language at all, category groups
-no target that training knows. Here the rates are the plan. Labels are not looked at, of either side.
+no target that training knows. Here the rates are the plan. Labels are not looked at, but for even
+shares of train's labels in all folds, as with every plan.
 
 - **Language.** Every fold withholds some languages from its training. Of every language a share of rows is held out
   where it is withheld, the rest where it is not: the share of test rows in languages that train does not know. So each

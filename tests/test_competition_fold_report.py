@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from competition.fold_report import fold_report, imbalance, split_overlaps
+from competition.fold_report import compare_overlaps, fold_report, imbalance, split_overlaps
 from competition.folds import Dealt, FoldPlan
 from competition.tasks import QC, QI
 
@@ -138,3 +138,30 @@ def test_many_unseen_keys_are_counted_but_not_named():
     other, _ = make_rows([(n, "en", f"new {n}", "home,pans", 0, 0) for n in range(30)])
     line = split_overlaps(train, other, task=QC).set_index("key").loc["query normalised"]
     assert (line["unseen_keys"], line["unseen"]) == (30, "")
+
+
+def test_what_is_withheld_is_not_shared():
+    rows, folds = make_rows()
+    withheld = np.zeros((len(rows), 2), dtype=bool)
+    withheld[2, 0] = withheld[6, 1] = True  # row 3 ("USB  Cable") for fold 0, row 7 ("pan") for fold 1
+    report = fold_report(rows, Dealt(folds, PLAN.group(rows, QI), withheld), plan=PLAN, task=QC)
+    assert shared(report.overlaps)["query normalised"] == [1, 1, 2]  # "pan" of fold 0, "USB  Cable" of fold 1
+    assert report.folds["trained_on"].tolist() == [2, 3]
+
+
+def test_translations_are_a_key_of_their_own():
+    rows, folds = make_rows([(1, "en", "pan", "a", 1, 0), (2, "fr", "casserole", "b", 1, 1), (3, "fr", "x", "b", 0, 1)])
+    rows["query_en"] = pd.Series(["pan", "Pan", ""], dtype="str")
+    assert shared(fold_report(rows, dealt(rows, folds), plan=PLAN, task=QI).overlaps)["query in English"] == [1, 1, 2]
+    assert split_overlaps(rows[:1], rows[1:], task=QI).set_index("key").loc["query in English", "shared_rows"] == 1
+
+
+def test_folds_stand_beside_test():
+    rows, folds = make_rows()
+    test, _ = make_rows([(1, "en", "usb cable", "tech,cables,usb", 1, 0), (2, "de", "new", "garden", 0, 0)])
+    report = fold_report(rows, dealt(rows, folds), plan=PLAN, task=QC)
+    table = compare_overlaps(report, {"train": rows, "test": test}, task=QC).set_index("key")
+    assert list(table) == ["held_out", "test"]
+    assert table.loc["query normalised"].tolist() == [5 / 7, 0.5]
+    assert table.loc["language"].tolist() == [6 / 7, 0.5]
+    assert table.loc["group"].isna().tolist() == [False, True]
