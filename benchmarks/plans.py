@@ -7,11 +7,11 @@ dev at the threshold that its out-of-fold scores choose (`steady_threshold`). Th
 (.01): above 0 the plan promises too much. dev's labels are used for nothing else. The test file is left out, so that
 `test-matched` and `auto` look at dev (without labels). A run folder (`--work`) that is kept is gone on with.
 
-    at_dev_rate    the cross-fitted F1 with rows weighed so that dev's share of positives holds: F1 grows with that share,
-                   which no fold plan can know, so this is the error of the plan without that of the share
-    dev_one_model  mean F1 of the fold models by themselves: `dev` scores are means of fold models, cross-fitted ones are not
+    at_dev_rate    the cross-fitted F1 with rows weighed to dev's share of positives: F1 grows with that share, which
+                   no fold plan can know, so this is the error of the plan without that of the share
+    dev_one_model  mean F1 of the fold models by themselves; dev's scores are means of theirs, out-of-fold ones are not
     dev_known, dev_new    dev's languages that train has, and the others
-    dev_best_cut   F1 at the best cut of dev itself: what the threshold of the plan gives away
+    dev_best_cut   F1 at the best cut of dev itself: what the plan's threshold gives away
 """
 
 import argparse
