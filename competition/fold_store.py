@@ -16,6 +16,7 @@ import orjson
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault, MismatchError
+from competition.fold_differences import id_faults, require_same
 from competition.folds import Dealt, FoldPlan, Mask, name_ids
 from competition.tasks import Task
 
@@ -113,7 +114,7 @@ class Folds:
         MismatchError
             As `align`.
         """
-        faults = _id_faults(saved=self.ids, given=rows["id"])
+        faults = id_faults(saved=self.ids, given=rows["id"])
         if faults:
             summary = f"{self.task}: the saved folds are of other rows"
             raise MismatchError(summary, faults=faults, advice="use the rows that the folds were dealt from")
@@ -158,7 +159,7 @@ def save_folds(
     columns = {key: column.reset_index(drop=True) for key, column in columns.items()}
     new = _folds(task.name, plan, rows_digest, withheld=dealt.withheld, **columns)
     if (folder / f"{name}.json").exists():
-        _require_same(load_folds(folder, name), new, where=folder / f"{name}.json")
+        require_same(load_folds(folder, name), new, where=folder / f"{name}.json")
         return new
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame({"id": new.ids, "fold": new.fold, "group": new.group, **_withheld_columns(new.withheld)})
@@ -250,56 +251,3 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 def _damaged(path: Path, *, found: str) -> CompetitionError:
     advice = "restore both files; or delete both, split again, and delete all parts made with these folds"
     return CompetitionError("saved folds are damaged", faults=[Fault(str(path), found)], advice=advice)
-
-
-def _require_same(saved: Folds, new: Folds, *, where: Path) -> None:
-    old_fields, new_fields = asdict(saved.plan), asdict(new.plan)
-    faults = [
-        Fault(f"plan.{key}", f"{new_fields[key]!r}, saved {old_fields[key]!r}")
-        for key in new_fields
-        if new_fields[key] != old_fields[key]
-    ]
-    faults += [
-        Fault(key, f"{getattr(new, key)}, saved {getattr(saved, key)}")
-        for key in ("task", "rows_digest")
-        if getattr(new, key) != getattr(saved, key)
-    ]
-    faults += _id_faults(saved=saved.ids, given=new.ids) or _row_faults(saved, new)
-    if faults:
-        advice = "folds are dealt once: keep the saved ones, or save under another name"
-        raise MismatchError(f"other folds are saved as {where}", faults=faults, advice=advice)
-
-
-def _id_faults(*, saved: pd.Series, given: pd.Series) -> list[Fault]:
-    """What ids are on one side only."""
-    extra, missing = given[~given.isin(saved)], saved[~saved.isin(given)]
-    faults = []
-    if len(extra):
-        faults.append(Fault("rows", f"{len(extra):,} are not in the saved folds: {name_ids(extra)}"))
-    if len(missing):
-        faults.append(Fault("rows", f"{len(missing):,} of the saved folds are missing: {name_ids(missing)}"))
-    return faults
-
-
-def _row_faults(saved: Folds, new: Folds) -> list[Fault]:
-    """How folds of the same ids differ."""
-    places = pd.Index(saved.ids).get_indexer(pd.Index(new.ids))
-    faults = []
-    if (places != np.arange(len(places))).any():
-        faults.append(Fault("rows", "the same ids in another order", "the order of the saved folds"))
-    for key in ("fold", "group"):
-        old = getattr(saved, key).to_numpy()[places]
-        differs = old != getattr(new, key).to_numpy()
-        if differs.any():
-            found = f"{differs.sum():,} rows have another one: {name_ids(new.ids[differs])}"
-            faults.append(Fault(key, found))
-    old_withheld, new_withheld = (
-        np.zeros((len(each.ids), each.plan.n_splits), dtype=bool) if each.withheld is None else each.withheld
-        for each in (saved, new)
-    )
-    if (
-        old_withheld.shape == new_withheld.shape
-        and (differs := (old_withheld[places] != new_withheld).any(axis=1)).any()
-    ):
-        faults.append(Fault("withheld", f"{differs.sum():,} rows are withheld elsewhere: {name_ids(new.ids[differs])}"))
-    return faults
