@@ -1,6 +1,6 @@
 """What a fold plan did: counts per fold, and the leak audit (which texts stand on both sides of a split)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 
 from competition.categories import levels, prefix
 from competition.cleaning import map_distinct, normalise_query
-from competition.folds import FoldPlan
+from competition.folds import Dealt, FoldPlan
 from competition.tasks import Task
 
 ALL_FOLDS = "all"
@@ -25,13 +25,15 @@ class FoldReport:
     Attributes
     ----------
     folds
-        One line per fold: fold, rows, positives, positive_rate, groups, languages.
+        One line per fold: fold, rows, positives, positive_rate, groups, languages, and trained_on: the rows of the
+        training side, which are all others but for what the plan withholds.
     languages
         One line per fold and language, those without rows included: fold, language, rows, positives.
     overlaps
         One line per key and fold, and per key over all folds (fold "all"): key, fold, rows (held out),
         shared_rows (of those, rows whose key also stands on the training side), share. An empty text is no
-        key: it gives nothing away. The key "group" is the plan's own and must show 0.
+        key: it gives nothing away. The key "group" is the plan's own and must show 0. "query in English" is
+        there if the rows have translations.
     imbalance
         Mean over strata of the standard deviation over folds of the stratum's share, 0 (even) to .5.
     """
@@ -52,20 +54,41 @@ class _Key:
     texts: list[str]
 
 
-def fold_report(rows: pd.DataFrame, folds: pd.Series, *, plan: FoldPlan, task: Task) -> FoldReport:
-    """The report on `folds`, a series aligned with the labelled `rows`."""
-    assert folds.index.equals(rows.index), "folds and rows are not aligned"
-    held_out = folds.to_numpy().astype(np.int64)
-    codes, groups = pd.factorize(plan.group(rows, task))
+def fold_report(rows: pd.DataFrame, dealt: Dealt, *, plan: FoldPlan, task: Task) -> FoldReport:
+    """The report on what was `dealt`, aligned with the labelled `rows`."""
+    assert dealt.fold.index.equals(rows.index), "folds and rows are not aligned"
+    held_out = dealt.fold.to_numpy().astype(np.int64)
+    codes, groups = pd.factorize(dealt.group)
     group = _Key("group", codes, list(groups))
-    keys = [group, *_keys(rows, task)]
+    keys = [group, _key("language", rows["language"]), *_keys(rows, task)]
+    trained_on = [int(dealt.training(fold).sum()) for fold in range(plan.n_splits)]
     return FoldReport(
         plan=plan,
-        folds=_fold_table(rows, held_out, group=group, n_splits=plan.n_splits),
+        folds=_fold_table(rows, held_out, group=group, n_splits=plan.n_splits).assign(trained_on=trained_on),
         languages=_language_table(rows, held_out, n_splits=plan.n_splits),
-        overlaps=pd.concat([_fold_overlaps(key, held_out, plan.n_splits) for key in keys], ignore_index=True),
-        imbalance=imbalance(task.stratum(rows), folds),
+        overlaps=pd.concat([_fold_overlaps(key, dealt, plan.n_splits) for key in keys], ignore_index=True),
+        imbalance=imbalance(task.stratum(rows), dealt.fold),
     )
+
+
+def compare_overlaps(report: FoldReport, rows: Mapping[str, pd.DataFrame], *, task: Task) -> pd.DataFrame:
+    """What held-out rows share with their training side, beside what dev and test share with train.
+
+    Parameters
+    ----------
+    rows
+        Split -> rows, train among them.
+
+    Returns
+    -------
+    Columns key, held_out (share of all held-out rows), and one share for dev and for test, if they are there; the
+    plan's own groups have none.
+    """
+    own = report.overlaps[report.overlaps["fold"] == ALL_FOLDS].set_index("key")["share"]
+    shares = {"held_out": own}
+    for split in (each for each in ("dev", "test") if each in rows):
+        shares[split] = split_overlaps(rows["train"], rows[split], task=task).set_index("key")["share"]
+    return pd.DataFrame(shares).reindex(own.index).reset_index()
 
 
 def imbalance(strata: pd.Series, folds: pd.Series) -> float:
@@ -92,7 +115,9 @@ def split_overlaps(train_rows: pd.DataFrame, other_rows: pd.DataFrame, *, task: 
     keys (distinct, in the other split), unseen_keys (of those, not in train), unseen (their names, most rows
     first, where there are at most `MAX_NAMED`).
     """
-    columns = ["language", "query", "target"]
+    columns = [
+        name for name in ("language", "query", "target", "query_en") if name in train_rows and name in other_rows
+    ]
     both = pd.concat([train_rows[columns], other_rows[columns]], ignore_index=True)
     keys = [_key("language", both["language"]), *_keys(both, task)]
     return pd.DataFrame([_split_overlap(key, len(train_rows)) for key in keys])
@@ -122,6 +147,8 @@ def _keys(rows: pd.DataFrame, task: Task) -> Iterator[_Key]:
     query = rows["query"]
     yield _key("query in its language", (rows["language"] + ": " + query).where(query != "", ""))
     yield _key("query normalised", map_distinct(query, normalise_query))
+    if "query_en" in rows and (rows["query_en"] != "").any():
+        yield _key("query in English", map_distinct(rows["query_en"], normalise_query))
     target = _key("target", rows["target"])
     yield target
     if task.target_is_category:
@@ -147,11 +174,15 @@ def _cross_count(codes: _Codes, folds: _Codes, n_splits: int) -> _Codes:
     return np.bincount(codes * n_splits + folds, minlength=n_codes * n_splits).reshape(n_codes, n_splits)
 
 
-def _fold_overlaps(key: _Key, folds: _Codes, n_splits: int) -> pd.DataFrame:
-    has_key = key.codes >= 0
-    counts = _cross_count(key.codes[has_key], folds[has_key], n_splits)
-    spanning = (counts > 0).sum(axis=1) > 1  # then every fold that has the key shares it with its training side
-    shared, n_rows = counts[spanning].sum(axis=0), np.bincount(folds, minlength=n_splits)
+def _fold_overlaps(key: _Key, dealt: Dealt, n_splits: int) -> pd.DataFrame:
+    folds, n_codes = dealt.fold.to_numpy(), len(key.texts)
+    shared, n_rows = np.zeros(n_splits, dtype=np.int64), np.bincount(folds, minlength=n_splits)
+    for fold in range(n_splits):  # one place more than there are texts: code -1 falls into the first, which is cut off
+        held_out, trained = (
+            np.bincount(key.codes[rows] + 1, minlength=n_codes + 1)[1:]
+            for rows in (folds == fold, dealt.training(fold))
+        )
+        shared[fold] = held_out[trained > 0].sum()
     table = pd.DataFrame(
         {
             "key": key.name,

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault, MismatchError
-from competition.folds import FoldPlan, name_ids
+from competition.fold_differences import id_faults, require_same
+from competition.folds import Dealt, FoldPlan, Mask, name_ids
 from competition.tasks import Task
+
+WITHHELD = "withheld_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,9 @@ class Folds:
     rows_digest
         Digest of the rows that were dealt.
     digest
-        Digest of plan, ids, folds and groups (`digest_folds`): what later stages record and compare.
+        Digest of plan, ids, folds, groups and withheld rows (`digest_folds`): what later stages record and compare.
+    withheld
+        As in `competition.folds.Dealt`: rows that a fold neither holds out nor trains on; None if there are none.
     """
 
     task: str
@@ -42,9 +48,12 @@ class Folds:
     group: pd.Series
     rows_digest: str
     digest: str
+    withheld: Mask | None = None
 
     def __post_init__(self) -> None:
         faults = []
+        if self.withheld is not None and self.withheld.shape != (len(self.ids), self.plan.n_splits):
+            faults.append(Fault("withheld", f"shape {self.withheld.shape}", f"{(len(self.ids), self.plan.n_splits)}"))
         if not self.ids.is_unique:
             faults.append(Fault("ids", f"repeated: {name_ids(self.ids[self.ids.duplicated()])}", "each id once"))
         if not self.fold.between(0, self.plan.n_splits - 1).all():
@@ -75,18 +84,53 @@ class Folds:
         MismatchError
             A row has no fold, or a fold's row is not there.
         """
-        faults = _id_faults(saved=self.ids, given=rows["id"])
+        return self.dealt(rows).fold
+
+    def training_rows(self, fold: int, rows: pd.DataFrame) -> Mask:
+        """Which of `rows` are trained on for a fold, bool ``(n_rows,)``, found by id: neither held out nor withheld.
+
+        Raises
+        ------
+        CompetitionError
+            There is no such fold.
+        MismatchError
+            As `align`.
+        """
+        if not 0 <= fold < self.plan.n_splits:
+            raise CompetitionError(
+                f"{self.task} has no fold {fold}", advice=f"name one of 0 to {self.plan.n_splits - 1}"
+            )
+        return self.dealt(rows).training(fold)
+
+    def n_withheld(self, fold: int) -> int:
+        """How many rows a fold neither holds out nor trains on."""
+        return 0 if self.withheld is None else int(self.withheld[:, fold].sum())
+
+    def dealt(self, rows: pd.DataFrame) -> Dealt:
+        """What was dealt, found by id for every row of `rows`, with their index.
+
+        Raises
+        ------
+        MismatchError
+            As `align`.
+        """
+        faults = id_faults(saved=self.ids, given=rows["id"])
         if faults:
             summary = f"{self.task}: the saved folds are of other rows"
             raise MismatchError(summary, faults=faults, advice="use the rows that the folds were dealt from")
         places = pd.Index(self.ids).get_indexer(pd.Index(rows["id"]))
-        return pd.Series(self.fold.to_numpy()[places], index=rows.index, name="fold")
+        fold = pd.Series(self.fold.to_numpy()[places], index=rows.index, name="fold")
+        return Dealt(fold, self.groups_of(rows), None if self.withheld is None else self.withheld[places])
 
 
-def digest_folds(plan: FoldPlan, *, ids: pd.Series, fold: pd.Series, group: pd.Series) -> str:
-    """Digest, 16 hex digits, of the plan and of every row's id, fold and group, in this order of rows."""
-    payload = orjson.dumps([asdict(plan), ids.tolist(), fold.tolist(), group.tolist()])
-    return hashlib.sha256(payload).hexdigest()[:16]
+def digest_folds(
+    plan: FoldPlan, *, ids: pd.Series, fold: pd.Series, group: pd.Series, withheld: Mask | None = None
+) -> str:
+    """Digest, 16 hex digits, of the plan and of every row's id, fold, group and withholding, in this order of rows."""
+    values = [asdict(plan), ids.tolist(), fold.tolist(), group.tolist()]
+    if withheld is not None:  # without, the digest is that of plans that withhold nothing
+        values.append(np.packbits(withheld).tobytes().hex())
+    return hashlib.sha256(orjson.dumps(values)).hexdigest()[:16]
 
 
 def save_folds(
@@ -94,12 +138,14 @@ def save_folds(
     name: str,
     *,
     rows: pd.DataFrame,
-    folds: pd.Series,
+    dealt: Dealt,
     plan: FoldPlan,
     task: Task,
     rows_digest: str,
 ) -> Folds:
-    """The folds now in `folder`: ``<name>.parquet`` (id, fold, group), then its manifest ``<name>.json``.
+    """The folds now in `folder`: ``<name>.parquet``, then its manifest ``<name>.json``.
+
+    The table has the columns id, fold, group, and one column per fold for what it withholds, if any fold does.
 
     Saving the same folds again writes nothing. A Parquet file without a manifest does not count.
 
@@ -108,16 +154,15 @@ def save_folds(
     MismatchError
         Others are saved there already; the faults say how they differ.
     """
-    assert folds.index.equals(rows.index), "folds and rows are not aligned"
-    columns = {"ids": rows["id"], "fold": folds.astype("int8"), "group": plan.group(rows, task)}
+    assert dealt.fold.index.equals(rows.index), "folds and rows are not aligned"
+    columns = {"ids": rows["id"], "fold": dealt.fold.astype("int8"), "group": dealt.group}
     columns = {key: column.reset_index(drop=True) for key, column in columns.items()}
-    digest = digest_folds(plan, **columns)
-    new = Folds(task=task.name, plan=plan, rows_digest=rows_digest, digest=digest, **columns)
+    new = _folds(task.name, plan, rows_digest, withheld=dealt.withheld, **columns)
     if (folder / f"{name}.json").exists():
-        _require_same(load_folds(folder, name), new, where=folder / f"{name}.json")
+        require_same(load_folds(folder, name), new, where=folder / f"{name}.json")
         return new
     folder.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame({"id": new.ids, "fold": new.fold, "group": new.group})
+    table = pd.DataFrame({"id": new.ids, "fold": new.fold, "group": new.group, **_withheld_columns(new.withheld)})
     _write(folder / f"{name}.parquet", lambda path: table.to_parquet(path, index=False))
     manifest = json.dumps(_manifest(new, rows), indent=2) + "\n"
     _write(folder / f"{name}.json", lambda path: path.write_text(manifest, encoding="utf-8"))
@@ -138,14 +183,38 @@ def load_folds(folder: Path, name: str) -> Folds:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         table = pd.read_parquet(path.with_suffix(".parquet"))
-        found = {"ids": table["id"], "fold": table["fold"], "group": table["group"]}
+        columns = {"ids": table["id"], "fold": table["fold"], "group": table["group"]}
         plan = FoldPlan(**manifest["plan"])
         task, rows_digest, digest = (manifest[key] for key in ("task", "rows_digest", "folds_digest"))
+        found = _folds(task, plan, rows_digest, withheld=_read_withheld(table), **columns)
     except (OSError, ValueError, KeyError, TypeError, CompetitionError) as error:  # ValueError: not JSON, not Parquet
         raise _damaged(path, found=f"unreadable: {error}") from error
-    if digest_folds(plan, **found) != digest:
+    if found.digest != digest:
         raise _damaged(path, found="plan or rows do not have the digest in the manifest")
-    return Folds(task=task, plan=plan, rows_digest=rows_digest, digest=digest, **found)
+    return found
+
+
+def _folds(
+    task: str,
+    plan: FoldPlan,
+    rows_digest: str,
+    *,
+    ids: pd.Series,
+    fold: pd.Series,
+    group: pd.Series,
+    withheld: Mask | None,
+) -> Folds:
+    digest = digest_folds(plan, ids=ids, fold=fold, group=group, withheld=withheld)
+    return Folds(task, plan, ids, fold, group, rows_digest, digest, withheld)
+
+
+def _withheld_columns(withheld: Mask | None) -> dict[str, npt.NDArray[np.bool_]]:
+    return {} if withheld is None else {f"{WITHHELD}{fold}": column for fold, column in enumerate(withheld.T)}
+
+
+def _read_withheld(table: pd.DataFrame) -> Mask | None:
+    names = [name for name in table if str(name).startswith(WITHHELD)]
+    return np.column_stack([table[f"{WITHHELD}{fold}"] for fold in range(len(names))]) if names else None
 
 
 def _manifest(folds: Folds, rows: pd.DataFrame) -> dict[str, Any]:
@@ -156,6 +225,7 @@ def _manifest(folds: Folds, rows: pd.DataFrame) -> dict[str, Any]:
         "groups": int(folds.group.nunique()),
         "rows_per_fold": np.bincount(folds.fold, minlength=n_splits).tolist(),
         "positives_per_fold": np.bincount(folds.fold[positive], minlength=n_splits).tolist(),
+        "withheld_per_fold": [folds.n_withheld(fold) for fold in range(n_splits)],
     }
     versions = {package: importlib.metadata.version(package) for package in ("numpy", "pandas", "relstack")}
     return {
@@ -181,47 +251,3 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 def _damaged(path: Path, *, found: str) -> CompetitionError:
     advice = "restore both files; or delete both, split again, and delete all parts made with these folds"
     return CompetitionError("saved folds are damaged", faults=[Fault(str(path), found)], advice=advice)
-
-
-def _require_same(saved: Folds, new: Folds, *, where: Path) -> None:
-    old_fields, new_fields = asdict(saved.plan), asdict(new.plan)
-    faults = [
-        Fault(f"plan.{key}", f"{new_fields[key]!r}, saved {old_fields[key]!r}")
-        for key in new_fields
-        if new_fields[key] != old_fields[key]
-    ]
-    faults += [
-        Fault(key, f"{getattr(new, key)}, saved {getattr(saved, key)}")
-        for key in ("task", "rows_digest")
-        if getattr(new, key) != getattr(saved, key)
-    ]
-    faults += _id_faults(saved=saved.ids, given=new.ids) or _row_faults(saved, new)
-    if faults:
-        advice = "folds are dealt once: keep the saved ones, or save under another name"
-        raise MismatchError(f"other folds are saved as {where}", faults=faults, advice=advice)
-
-
-def _id_faults(*, saved: pd.Series, given: pd.Series) -> list[Fault]:
-    """What ids are on one side only."""
-    extra, missing = given[~given.isin(saved)], saved[~saved.isin(given)]
-    faults = []
-    if len(extra):
-        faults.append(Fault("rows", f"{len(extra):,} are not in the saved folds: {name_ids(extra)}"))
-    if len(missing):
-        faults.append(Fault("rows", f"{len(missing):,} of the saved folds are missing: {name_ids(missing)}"))
-    return faults
-
-
-def _row_faults(saved: Folds, new: Folds) -> list[Fault]:
-    """How folds of the same ids differ."""
-    places = pd.Index(saved.ids).get_indexer(pd.Index(new.ids))
-    faults = []
-    if (places != np.arange(len(places))).any():
-        faults.append(Fault("rows", "the same ids in another order", "the order of the saved folds"))
-    for key in ("fold", "group"):
-        old = getattr(saved, key).to_numpy()[places]
-        differs = old != getattr(new, key).to_numpy()
-        if differs.any():
-            found = f"{differs.sum():,} rows have another one: {name_ids(new.ids[differs])}"
-            faults.append(Fault(key, found))
-    return faults

@@ -22,10 +22,21 @@ def choose_plan(rows: Mapping[str, pd.DataFrame], task: Task) -> tuple[str, str]
     rows
         Split -> rows; without dev and test the task's default plan is taken.
     """
-    judged = next((split for split in ("test", "dev") if split in rows), None)
+    judged = judged_split(rows)
     if not task.target_is_category or judged is None:
         return task.default_plan, "the task's default"
     table = split_overlaps(rows["train"], rows[judged], task=task).set_index("key")
     share = float(str(table.loc["target", "share"]))
     words = f"{share:.0%} of the {judged} rows have a target that stands in train"
     return ("query-group", words) if share > SHARED_TARGETS else (task.default_plan, words)
+
+
+def judged_split(rows: Mapping[str, pd.DataFrame]) -> str | None:
+    """The split that out-of-fold rows should look like: test, or dev without a test, or None without either.
+
+    Examples
+    --------
+    >>> judged_split({"train": pd.DataFrame(), "dev": pd.DataFrame()})
+    'dev'
+    """
+    return next((split for split in ("test", "dev") if split in rows), None)

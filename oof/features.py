@@ -75,26 +75,19 @@ def level2_features(frame: PredictionFrame, *, languages: Sequence[str]) -> pd.D
     return pd.concat([part.astype(np.float32) for part in parts], axis=1)
 
 
-def with_novelty(rows: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
-    """The rows with `unseen_language` and `unseen_target`: whether no row that their base models learned from has it.
+def with_novelty(rows: pd.DataFrame, learned: pd.DataFrame) -> pd.DataFrame:
+    """The rows with `unseen_language` and `unseen_target`: whether no row of `learned` has it.
 
-    Rows with a `fold` are out of fold, their models learned from the other folds of `train`; any others from all of it.
-    Models that dropped some of these rows (`purged` plans) may have seen less.
+    `learned` is what the models that scored these rows were trained on: another set of rows in every fold.
 
     Examples
     --------
-    >>> train = pd.DataFrame({"language": ["en", "fr"], "target": ["a", "a"], "fold": [0, 1]})
-    >>> with_novelty(train, train)[["unseen_language", "unseen_target"]].values.tolist()
-    [[True, False], [True, False]]
+    >>> rows = pd.DataFrame({"language": ["en", "fr"], "target": ["a", "b"]})
+    >>> with_novelty(rows, rows[:1])[["unseen_language", "unseen_target"]].values.tolist()
+    [[False, False], [True, True]]
     """
-    result = rows.copy()
-    for name, column in zip(NOVELTY, ("language", "target"), strict=True):
-        seen_in = train.groupby(column)["fold"].agg(["min", "max"]).reindex(rows[column]).set_axis(rows.index)
-        unseen = seen_in["min"].isna()
-        if "fold" in rows:
-            unseen |= (seen_in["min"] == rows["fold"]) & (seen_in["max"] == rows["fold"])
-        result[name] = unseen
-    return result
+    columns = dict(zip(NOVELTY, ("language", "target"), strict=True))
+    return rows.assign(**{name: ~rows[column].isin(learned[column]) for name, column in columns.items()})
 
 
 def percentile_ranks(frame: PredictionFrame) -> Floats:

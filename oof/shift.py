@@ -33,7 +33,8 @@ def feature_shift(train: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     """
     origin = np.repeat([0, 1], [len(train), len(other)])
     lowest = -np.finfo(np.float32).max
-    areas = {name: auc(origin, np.nan_to_num(np.concatenate([train[name], other[name]]), nan=lowest)) for name in train}
+    both = pd.concat([train, other], ignore_index=True).fillna(lowest)
+    areas = {str(name): auc(origin, both[name]) for name in train}
     return pd.Series({name: max(area, 1 - area) for name, area in areas.items()}, dtype="float64")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault, MissingPartError
+from competition.fold_store import Folds
 from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
 from oof.combiner import Combiner
 from oof.crossfit import CrossFitted, Fitted, cross_fit, fit_final
@@ -120,16 +121,24 @@ def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> 
     fold = folds.align(rows["train"])
     expected = run.origin(task, {})
     found = [run.parts.gather(task, name, rows=rows, fold=fold, origin=expected) for name in names]
-    train = rows["train"].assign(fold=fold.to_numpy(), group=folds.groups_of(rows["train"]).to_numpy())
     frames = {}
     for split in rows:
-        frame = with_novelty(train if split == "train" else rows[split], train)
+        frame = _train_rows(rows["train"], folds) if split == "train" else with_novelty(rows[split], rows["train"])
         columns = [name for name in FRAME_COLUMNS if name in frame]
         scores = np.column_stack([learner.scores[split] for learner in found])
         frames[split] = PredictionFrame(frame[columns], scores, tuple(names))
     frames["train"] = with_level2_folds(frames["train"])
     rates = {learner.learner: learner.rows_per_second for learner in found}
     return Gathered(frames, rates, {name: _parts_digest(run, task, name) for name in names})
+
+
+def _train_rows(rows: pd.DataFrame, folds: Folds) -> pd.DataFrame:
+    """The rows of train with fold and group, and what was new to the models of their fold."""
+    rows = folds.with_groups(rows.assign(fold=folds.align(rows)))
+    parts = [
+        with_novelty(rows[rows["fold"] == k], rows[folds.training_rows(k, rows)]) for k in range(folds.plan.n_splits)
+    ]
+    return pd.concat(parts).reindex(rows.index)
 
 
 def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | None = None) -> Path:

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from competition.cleaning import clean, duplicate_report, normalise_query
+from competition.dealing import deal
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds, save_folds
-from competition.folds import FoldPlan
-from competition.plan_choice import choose_plan
+from competition.folds import CATEGORY_KINDS, FoldPlan
+from competition.plan_choice import choose_plan, judged_split
 from competition.rows import digest_rows, read_competition
 from competition.tasks import Task, get_task
 from pipelines.run_folder import RunFolder, RunSettings
@@ -77,12 +78,12 @@ def split(run: RunFolder) -> dict[str, Folds]:
             continue
         kind = plan_kind(settings, task, rows)
         plan = FoldPlan(kind=kind, n_splits=settings.folds, seed=settings.seed, depth=settings.depth)
-        train = rows["train"]
+        train, judged = rows["train"], judged_split(rows)
         folds[task.name] = save_folds(
             run.folds_folder(task.name),
             kind,
             rows=train,
-            folds=plan.assign(train, task),
+            dealt=deal(plan, train, task=task, like=None if judged is None else rows[judged]),
             plan=plan,
             task=task,
             rows_digest=digest_rows(train),
@@ -94,7 +95,7 @@ def plan_kind(settings: RunSettings, task: Task, rows: dict[str, pd.DataFrame]) 
     """The plan asked for: ``auto``, one kind for all tasks, or ``QC=query-group,QI=...`` for some of them."""
     by_task = dict(pair.split("=", 1) for pair in settings.plan.split(",") if "=" in pair)
     asked = by_task.get(task.name, "auto" if by_task else settings.plan)
-    if asked == "category-group" and not task.target_is_category and not by_task:
+    if asked in CATEGORY_KINDS and not task.target_is_category and not by_task:
         log.info("%s: its target is no category, so %s is used", task.name, task.default_plan)
         return task.default_plan
     if asked != "auto":

@@ -217,6 +217,9 @@ def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, m
     started = time.perf_counter()
     rows, held_out = run.rows(asked.on), held_out_rows(run, asked.task, asked.fold)
     kept, dropped = without_held_out(rows["train"], held_out, same_task=asked.on == asked.task)
+    if asked.on == asked.task and asked.fold is not None:  # no more than the fold's own training
+        trained = run.folds(asked.task).training_rows(asked.fold, rows["train"])
+        kept = kept[kept["id"].isin(rows["train"]["id"][trained])]
     tell_dropped(asked.on, dropped, len(rows["train"]))
     if kept["label"].nunique() < 2:
         raise CompetitionError(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault
+from competition.fold_store import Folds
 from competition.metrics import auc
 from competition.tasks import Task, get_task
 from oof.threshold import best_threshold
@@ -185,14 +186,15 @@ def plan_study(tuning: Tuning) -> Plan:
             advice="tune the recipe without its table [extra]",
         )
     rows = tuning.run.rows(task.name)["train"]
-    fold = tuning.run.folds(task.name).align(rows).to_numpy()
-    parts = tuple(_fold_rows(rows, fold, k, n_rows=tuning.rows, seed=settings.seed) for k in tuning.folds)
+    folds = tuning.run.folds(task.name)
+    parts = tuple(_fold_rows(rows, folds, k, n_rows=tuning.rows, seed=settings.seed) for k in tuning.folds)
     _refuse_one_label(parts)
     return Plan(tuning, task, space, recipe, overrides, parts, settings.seed)
 
 
-def _fold_rows(rows: pd.DataFrame, fold: npt.NDArray[Any], held_out: int, *, n_rows: int, seed: int) -> FoldRows:
-    train, scored = (limit_rows(rows[of], n_rows, seed=seed) for of in (fold != held_out, fold == held_out))
+def _fold_rows(rows: pd.DataFrame, folds: Folds, held_out: int, *, n_rows: int, seed: int) -> FoldRows:
+    sides = (folds.training_rows(held_out, rows), (folds.align(rows) == held_out).to_numpy())
+    train, scored = (limit_rows(rows[of], n_rows, seed=seed) for of in sides)
     return FoldRows(held_out, train, scored)
 
 

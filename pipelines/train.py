@@ -15,6 +15,7 @@ import pandas as pd
 from filelock import FileLock
 
 from competition.errors import CompetitionError, MismatchError
+from competition.fold_store import Folds
 from competition.tasks import Task, get_task
 from oof.store import SCRATCH, Origin, PartKey, PartManifest
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
@@ -108,12 +109,12 @@ def train(run: RunFolder, key: PartKey) -> Path:
         return run.parts.folder(key)
     if not applies(recipe, task):
         raise CompetitionError(f"recipe {key.learner} needs a category path as target; {key.task} has none")
-    rows, fold = run.rows(key.task), run.folds(key.task).align(run.rows(key.task)["train"])
-    _refuse_absent_fold(key, fold)
+    rows, folds = run.rows(key.task), run.folds(key.task)
+    folds.training_rows(key.fold, rows["train"])  # refuses other rows and absent folds before work begins
     with _alone(run, key):
         if run.parts.is_finished(key):
             return run.parts.folder(key)
-        return _make(run, key, task, recipe, rows=rows, fold=fold, origin=origin)
+        return _make(run, key, task, recipe, rows=rows, folds=folds, origin=origin)
 
 
 def _make(
@@ -123,7 +124,7 @@ def _make(
     recipe: Recipe,
     *,
     rows: dict[str, pd.DataFrame],
-    fold: pd.Series,
+    folds: Folds,
     origin: Origin,
 ) -> Path:
     from pipelines.backbones.protocol import Workspace
@@ -138,9 +139,9 @@ def _make(
         seed=run.settings().seed,
         threads=available_threads(),
     )
-    held_out = rows["train"][(fold == key.fold).to_numpy()]
+    held_out = rows["train"][(folds.align(rows["train"]) == key.fold).to_numpy()]
     space, prior = _with_prior(space, run, recipe, key=key, held_out=held_out)
-    train = run.folds(task.name).with_groups(rows["train"])[(fold != key.fold).to_numpy()]
+    train = folds.with_groups(rows["train"])[folds.training_rows(key.fold, rows["train"])]
     if recipe.extra is not None:
         train, prior["extra"] = with_pseudo_rows(run, train, recipe.extra, key)
     unseen = {"oof": held_out, **{name: frame for name, frame in rows.items() if name != "train"}}
@@ -163,7 +164,7 @@ def _make(
         predict_seconds=round(fitted.predict_seconds, 3),
         device=str(fitted.details.get("device", "cpu")),
         versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
-        details={**fitted.details, **prior},
+        details={**fitted.details, **prior, "rows_withheld": folds.n_withheld(key.fold)},
     )
     folder = run.parts.write(manifest, scores, save_weights=fitted.save)
     log.info("part %s: fitted in %.1f s, scored %s rows in %.1f s",
@@ -214,11 +215,6 @@ def _refuse_other_origin(run: RunFolder, key: PartKey, origin: Origin) -> None:
             faults=faults,
             advice="give a changed recipe a name of its own (a copied .toml file), or delete that part's folder",
         )
-
-
-def _refuse_absent_fold(key: PartKey, fold: pd.Series) -> None:
-    if key.fold not in set(fold):
-        raise CompetitionError(f"{key.task} has no fold {key.fold}", advice=f"name one of 0 to {int(fold.max())}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds, digest_folds, load_folds, save_folds
-from competition.folds import FoldPlan
+from competition.folds import Dealt, FoldPlan
 from competition.tasks import QC
 
 QUERY = FoldPlan("query-group", n_splits=3)
@@ -28,8 +28,8 @@ def make_rows(n_rows: int) -> pd.DataFrame:
 
 
 def save(folder: Path, rows: pd.DataFrame, plan: FoldPlan = QUERY, *, digest: str = "d1") -> Folds:
-    folds = plan.assign(rows, QC)
-    return save_folds(folder, "plan", rows=rows, folds=folds, plan=plan, task=QC, rows_digest=digest)
+    dealt = Dealt(plan.assign(rows, QC), plan.group(rows, QC))
+    return save_folds(folder, "plan", rows=rows, dealt=dealt, plan=plan, task=QC, rows_digest=digest)
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -140,8 +140,9 @@ def test_align_names_rows_without_a_fold_and_folds_without_a_row(tmp_path):
 def test_a_group_in_two_folds_is_refused(tmp_path):
     rows = make_rows(200)
     folds = pd.Series(np.arange(200) % 3, index=rows.index, name="fold").astype("int8")
+    dealt = Dealt(folds, QUERY.group(rows, QC))
     with pytest.raises(CompetitionError, match="span several folds"):
-        save_folds(tmp_path, "plan", rows=rows, folds=folds, plan=QUERY, task=QC, rows_digest="d1")
+        save_folds(tmp_path, "plan", rows=rows, dealt=dealt, plan=QUERY, task=QC, rows_digest="d1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,3 +150,67 @@ def test_digest_sees_the_type_of_an_id():
     fold, group = pd.Series([0], dtype="int8"), pd.Series(["a"], dtype="str")
     digests = {digest_folds(QUERY, ids=pd.Series([one]), fold=fold, group=group) for one in (1, "1")}
     assert len(digests) == 2
+
+
+def save_withheld(folder: Path, rows: pd.DataFrame, *, seed: int = 3) -> Folds:
+    fold = QUERY.assign(rows, QC)
+    drawn = np.random.default_rng(seed).random((len(rows), 3)) < 0.2
+    withheld = drawn & (fold.to_numpy()[:, None] != np.arange(3))
+    dealt = Dealt(fold, QUERY.group(rows, QC), withheld)
+    return save_folds(folder, "plan", rows=rows, dealt=dealt, plan=QUERY, task=QC, rows_digest="d1")
+
+
+def test_withheld_rows_come_back_and_count(tmp_path):
+    rows = make_rows(200)
+    saved, loaded = save_withheld(tmp_path, rows), load_folds(tmp_path, "plan")
+    assert loaded.digest == saved.digest
+    assert (loaded.withheld == saved.withheld).all()
+    manifest = json.loads((tmp_path / "plan.json").read_text())
+    assert manifest["counts"]["withheld_per_fold"] == [saved.n_withheld(fold) for fold in range(3)]
+    assert min(manifest["counts"]["withheld_per_fold"]) > 0
+
+
+def test_training_rows_are_neither_held_out_nor_withheld_whatever_the_order(tmp_path):
+    rows = make_rows(200)
+    saved, shuffled = save_withheld(tmp_path, rows), rows.sample(frac=1, random_state=2)
+    for fold in range(3):
+        expected = (saved.fold != fold).to_numpy() & ~saved.withheld[:, fold]
+        assert set(shuffled["id"][saved.training_rows(fold, shuffled)]) == set(rows["id"][expected])
+        assert saved.n_withheld(fold) + expected.sum() + (saved.fold == fold).sum() == len(rows)
+    with pytest.raises(CompetitionError, match="no fold 3"):
+        saved.training_rows(3, rows)
+    with pytest.raises(MismatchError):
+        saved.training_rows(0, rows[1:])
+
+
+def test_folds_that_withhold_nothing_train_on_all_other_rows(tmp_path):
+    rows = make_rows(200)
+    saved = save(tmp_path, rows)
+    assert (saved.training_rows(1, rows) == (saved.fold != 1).to_numpy()).all()
+    assert saved.n_withheld(1) == 0
+
+
+def test_other_withheld_rows_are_other_folds(tmp_path):
+    rows = make_rows(200)
+    first = save_withheld(tmp_path, rows)
+    with pytest.raises(MismatchError, match="withheld elsewhere"):
+        save_withheld(tmp_path, rows, seed=4)
+    with pytest.raises(MismatchError, match="withheld elsewhere"):
+        save(tmp_path, rows)
+    assert first.digest != save(tmp_path / "plain", rows).digest
+
+
+def test_a_changed_withheld_row_is_refused(tmp_path):
+    save_withheld(tmp_path, make_rows(200))
+    path = tmp_path / "plan.parquet"
+    table = pd.read_parquet(path)
+    table.loc[0, "withheld_1"] = not table.loc[0, "withheld_1"]
+    table.to_parquet(path, index=False)
+    with pytest.raises(CompetitionError, match="damaged"):
+        load_folds(tmp_path, "plan")
+
+
+def test_the_digest_of_plans_that_withhold_nothing_is_what_it_was():
+    ids, fold, group = pd.Series([7, 8]), pd.Series([0, 1], dtype="int8"), pd.Series(["a", "b"], dtype="str")
+    plan = FoldPlan("query-group", n_splits=5, seed=0, depth=3)
+    assert digest_folds(plan, ids=ids, fold=fold, group=group) == "0f099713002a6db3"

@@ -121,14 +121,10 @@ def test_percentile_ranks_do_not_change_under_recalibration() -> None:
     assert np.array_equal(percentile_ranks(frame), percentile_ranks(squared))
 
 
-def test_novelty_is_judged_by_what_the_models_of_a_row_learned_from() -> None:
-    train = pd.DataFrame(
-        {"language": ["en", "en", "fr", "en"], "target": ["a", "b", "b", "a"], "fold": np.array([0, 1, 1, 0], np.int8)}
-    )
-    own = with_novelty(train, train)
-    assert own["unseen_language"].tolist() == [False, False, True, False]
-    assert own["unseen_target"].tolist() == [True, True, True, True]
-    fresh = with_novelty(pd.DataFrame({"language": ["fr", "de"], "target": ["a", "c"]}), train)
-    assert fresh[["unseen_language", "unseen_target"]].to_numpy().tolist() == [[False, False], [True, True]]
-    frame = PredictionFrame(own.assign(id=range(4)), np.full((4, 1), 0.5), ("x",))
-    assert level2_features(frame, languages=["en"])["unseen_language"].tolist() == [0, 0, 1, 0]
+def test_what_the_models_of_a_row_had_not_seen_is_a_feature() -> None:
+    learned = pd.DataFrame({"language": ["en"], "target": ["a"]})
+    rows = with_novelty(_by_hand().rows, learned)
+    assert rows["unseen_language"].tolist() == [False, False, False, True]
+    assert rows["unseen_target"].tolist() == [False, True, True, True]
+    features = level2_features(PredictionFrame(rows, _by_hand().scores, ("x", "y")), languages=["en"])
+    assert features["unseen_target"].tolist() == [0, 1, 1, 1]

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from competition.errors import CompetitionError, MismatchError
+from competition.sample import write_sample
 from competition.tasks import QI
+from pipelines.audit import adversarial_tables, fold_tables
 from pipelines.prepare import limit_rows, plan_kind, prepare, read_translations, split
 from pipelines.run_folder import RunFolder, RunSettings
 
@@ -110,6 +112,36 @@ def test_faulty_translations_are_named_by_line(tmp_path: Path, text: str, named:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CompetitionError, match=named):
         read_translations(path)
+
+
+@pytest.mark.parametrize(
+    "plan", ["QC=purged", "QC=language-holdout", "QC=family-holdout", "QC=test-matched,QI=test-matched", "purged"]
+)
+def test_every_plan_can_be_split_by_and_read_back(tmp_path: Path, plan: str) -> None:
+    write_sample(tmp_path / "data", n_train=600, n_dev=60, n_test=60)
+    run = RunFolder(tmp_path / "run")
+    prepare(run, RunSettings(data=str(tmp_path / "data"), tasks=("QC", "QI"), folds=3, plan=plan, depth=1))
+    made = split(run)
+    kind = made["QC"].plan.kind
+    assert kind in plan
+    assert made["QI"].plan.kind == ("test-matched" if kind == "test-matched" else "query-group")
+    assert split(run)["QC"].digest == made["QC"].digest == run.folds("QC").digest
+    tables = fold_tables(run)
+    beside = next(table for title, table in tables.items() if title.startswith("QC: what held-out rows share"))
+    assert list(beside) == ["key", "held_out", "dev", "test"]
+    assert ("QC: folds matched to test" in tables) == (kind == "test-matched")
+
+
+def test_what_tells_test_from_held_out_rows_is_a_table_per_task(tmp_path: Path) -> None:
+    write_sample(tmp_path / "data", n_train=400, n_dev=60, n_test=200, tasks=("QC",))
+    run = RunFolder(tmp_path / "run")
+    prepare(run, RunSettings(data=str(tmp_path / "data"), tasks=("QC",), folds=3))
+    split(run)
+    tables = adversarial_tables(run)
+    assert all(title.startswith("QC: test against held-out rows") for title in tables)
+    found = tables["QC: test against held-out rows, AUC"].iloc[0]
+    assert found["low"] <= found["estimate"] <= found["high"]
+    assert found["estimate"] > 0.6  # test has languages that train does not know
 
 
 def test_a_plan_may_be_named_per_task(tmp_path: Path) -> None:

@@ -74,6 +74,19 @@ def test_rows_that_share_a_query_with_held_out_rows_are_dropped_and_counted(run:
     assert not shares_query(trail, run.rows("QC")["train"]).any()
 
 
+def test_on_its_own_task_a_fold_learns_no_more_than_its_training_rows(data: Path, bert: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    prepare(run, RunSettings(data=str(data), tasks=("QC",), folds=3, plan="test-matched"))
+    folds = split(run)["QC"]
+    run.add_recipes(["e5-ce"], [f"e5-ce:{setting}" for setting in (f"weights.name={bert}", *SHORT)])
+    rows = run.rows("QC")["train"]
+    assert folds.n_withheld(1) > 0
+    pretrain(run, replace(ON_QI, on="QC", fold=1))
+    trail = find_pretrained(run, "tapt", task="QC", fold=1).trail
+    assert len(trail) > 0
+    assert set(trail["id"]) <= set(rows["id"][folds.training_rows(1, rows)])
+
+
 def test_for_one_fold_only_that_folds_queries_are_dropped(run: RunFolder) -> None:
     for fold in range(3):
         pretrain(run, replace(ON_QI, fold=fold))

@@ -61,6 +61,28 @@ def test_held_out_rows_never_reach_fit_and_labels_never_predict(
     assert not any("label" in frame for frame in scored)
 
 
+def test_withheld_rows_never_reach_fit_and_the_part_counts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sample(tmp_path / "data", n_train=300, n_dev=30, n_test=30, tasks=("QC",))
+    run = RunFolder(tmp_path / "run")
+    prepare(run, RunSettings(data=str(tmp_path / "data"), tasks=("QC",), folds=3, plan="test-matched"))
+    folds = split(run)["QC"]
+    run.add_recipes(["lexical"], ["lexical:head.rounds=5"])
+    monkeypatch.setitem(pipelines.backbones.KINDS, "lexical", Watched)
+    monkeypatch.setattr(Watched, "given", [])
+    key = PartKey("QC", "lexical", 1)
+    train(run, key)
+    rows = run.rows("QC")["train"]
+    fitted = [frame for what, frame in Watched.given if what == "fit"]
+    scored = [frame for what, frame in Watched.given if what == "predict"]
+    held_out = set(rows["id"][(folds.align(rows) == 1).to_numpy()])
+    assert [set(frame["id"]) for frame in fitted] == [set(rows["id"][folds.training_rows(1, rows)])]
+    assert set(scored[0]["id"]) == held_out
+    withheld = len(rows) - len(held_out) - len(fitted[0])
+    assert run.parts.manifest(key).details["rows_withheld"] == folds.n_withheld(1) == withheld > 0
+
+
 def test_a_part_records_what_it_was_made_from(run: RunFolder) -> None:
     train(run, KEY)
     manifest = run.parts.manifest(KEY)
@@ -68,6 +90,7 @@ def test_a_part_records_what_it_was_made_from(run: RunFolder) -> None:
     assert manifest.origin.recipe["head"]["rounds"] == 5
     assert manifest.n_scored == manifest.n_oof + 60
     assert manifest.rows_per_second > 0
+    assert manifest.details["rows_withheld"] == 0
     assert "torch" in manifest.versions
 
 

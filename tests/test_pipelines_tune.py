@@ -1,6 +1,7 @@
 """Studies: what a trial is given, what it is worth, and what several or killed workers leave behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,8 @@ from click.testing import CliRunner, Result
 
 import pipelines.backbones
 from competition.errors import CompetitionError, MismatchError
+from competition.fold_store import save_folds
+from competition.folds import Dealt
 from competition.sample import write_sample
 from competition.tasks import QI, Task
 from oof.store import PartKey
@@ -131,6 +134,21 @@ def test_held_out_rows_never_reach_fit_and_labels_never_predict(
     assert all(set(frame["id"]) == set(rows["id"]) - held_out for frame in fitted)
     assert all(set(frame["id"]) == held_out for frame in scored)
     assert not any("label" in frame for frame in scored)
+
+
+def test_what_a_fold_withholds_reaches_no_trial(run: RunFolder, given: list[tuple[str, pd.DataFrame]]) -> None:
+    rows, folds = run.rows("QI")["train"], run.folds("QI")
+    withheld = np.zeros((len(folds.ids), folds.plan.n_splits), dtype=bool)
+    withheld[::3] = folds.fold.to_numpy()[::3, None] != np.arange(folds.plan.n_splits)
+    shutil.rmtree(run.folds_folder("QI"))
+    dealt = Dealt(folds.fold.set_axis(rows.index), folds.group.set_axis(rows.index), withheld)
+    values = {"rows": rows, "dealt": dealt, "plan": folds.plan, "task": QI}
+    save_folds(run.folds_folder("QI"), folds.plan.kind, rows_digest=folds.rows_digest, **values)
+    tune(tuning_of(run, folds=(1,), trials=1))
+    fitted = [frame for what, frame in given if what == "fit"]
+    expected = rows["id"][((folds.fold != 1) & ~withheld[:, 1]).to_numpy()]
+    assert set(fitted[0]["id"]) == set(expected)
+    assert len(expected) < (folds.fold != 1).sum()
 
 
 def test_every_trial_gets_the_same_rows_and_no_more_than_asked_for(
