@@ -20,6 +20,7 @@ from pipelines.cli_options import (
     set_option,
     task_option,
 )
+from pipelines.cli_translate import translate_commands
 
 if TYPE_CHECKING:
     from pipelines.run_folder import RunFolder, RunSettings
@@ -174,7 +175,7 @@ def split(run_dir: Path, output: Any, **options: Any) -> None:
     print_tables(fold_tables(run), output)
 
 
-for _command in model_commands():
+for _command in (*translate_commands(), *model_commands()):
     main.add_command(_command)
 
 
