@@ -32,7 +32,9 @@ def learn_words(pairs: Sequence[Pair]) -> dict[str, str]:
     meanings: dict[str, list[str]] = {word: [] for word in links.source_words[1:]}
     chosen = np.flatnonzero(likely & (links.pair_source > 0))
     for k in chosen[np.argsort(-probability[chosen], kind="stable")].tolist():
-        meanings[links.source_words[links.pair_source[k]]].append(links.target_words[links.pair_target[k]])
+        own, word = meanings[links.source_words[links.pair_source[k]]], links.target_words[links.pair_target[k]]
+        if not any(word.startswith(other) or other.startswith(word) for other in own):  # dog, then dogs
+            own.append(word)
     return {word: " ".join(found) for word, found in meanings.items()}
 
 
