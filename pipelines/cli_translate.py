@@ -39,15 +39,28 @@ def source_options(command: Command) -> Command:
 
 def work_options(command: Command) -> Command:
     """What translates, and how the work is shared out."""
+    count = click.IntRange(min=1)
     options = [
-        click.option("--recipe", default="offline", show_default=True, help="Translation recipe: a name, or a .toml file."),
-        click.option("--glossary", "glossaries", multiple=True, type=FILE, help="TSV, a column per language. Repeatable."),
-        click.option("--table", "tables", multiple=True, type=FILE, help="CSV language,origin_query,translated_query. Repeatable."),
-        click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share it."),
-        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto takes the GPUs there are."),
-        click.option("--block", type=click.IntRange(min=1), default=500, show_default=True, help="Texts that a kill can cost."),
+        click.option(
+            "--recipe", default="offline", show_default=True, help="Translation recipe: a name or a .toml file."
+        ),
+        click.option(
+            "--glossary", "glossaries", multiple=True, type=FILE, help="TSV with a column per language. Repeatable."
+        ),
+        click.option(
+            "--table",
+            "tables",
+            multiple=True,
+            type=FILE,
+            help="CSV language,origin_query,translated_query. Repeatable.",
+        ),
+        click.option("--workers", type=count, default=1, show_default=True, help="Processes that share the work."),
+        click.option(
+            "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto takes what is there."
+        ),
+        click.option("--block", type=count, default=500, show_default=True, help="Texts that a kill can cost."),
         set_option,
-    ]  # fmt: skip
+    ]
     return _decorated(command, options)
 
 
@@ -55,7 +68,9 @@ def work_options(command: Command) -> Command:
 @source_options
 @work_options
 @click.option("--out", type=FILE, help="CSV to write, for --translations; with --run the run's own if left out.")
-@click.option("--english", is_flag=True, help="Translate queries marked en too, which finds those that are not English.")
+@click.option(
+    "--english", is_flag=True, help="Translate queries marked en too, which finds those that are not English."
+)
 @click.option("--reference", type=FILE, help="CSV of human translations: chrF per language.")
 @format_option
 def translate(
@@ -95,7 +110,9 @@ def translate(
 @work_options
 @click.option("--into", help="Languages, comma-separated; those that only dev and test have if left out.")
 @click.option("--back", help="Back-translation by way of these languages, comma-separated, instead.")
-@click.option("--rows", type=click.IntRange(min=1), help="About so many rows per language; as train's languages have if left out.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), help="About so many rows per language; as train's languages have if left out."
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--name", help="Name of the rows; the translation recipe's if left out.")
 @format_option

@@ -1,6 +1,7 @@
 """Which language a short query is in: by its script where that says it, else by an installed detector."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import pandas as pd
@@ -102,19 +103,29 @@ def _encodes(text: str, charset: str) -> bool:
 
 
 def _lingua(texts: list[str], languages: Sequence[str]) -> list[tuple[str, float]]:
+    detector = _lingua_detector(tuple(languages))
+    best = [detector.compute_language_confidence_values(text)[0] for text in texts]
+    return [(found.language.iso_code_639_1.name.lower(), float(found.value)) for found in best]
+
+
+@lru_cache(maxsize=8)
+def _lingua_detector(languages: tuple[str, ...]) -> Any:
     try:
         from lingua import IsoCode639_1, LanguageDetectorBuilder
     except ImportError as error:
         raise _not_installed("lingua-language-detector") from error
 
-    codes = {getattr(IsoCode639_1, code.upper(), None): code for code in languages}
-    codes.pop(None, None)
-    detector = LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build()
-    best = [detector.compute_language_confidence_values(text)[0] for text in texts]
-    return [(codes[found.language.iso_code_639_1], float(found.value)) for found in best]
+    codes = [getattr(IsoCode639_1, code.upper()) for code in languages if hasattr(IsoCode639_1, code.upper())]
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build()
 
 
 def _langid(texts: list[str], languages: Sequence[str]) -> list[tuple[str, float]]:
+    identifier = _langid_identifier(tuple(languages))
+    return [(str(code), float(sure)) for code, sure in map(identifier.classify, texts)]
+
+
+@lru_cache(maxsize=8)
+def _langid_identifier(languages: tuple[str, ...]) -> Any:
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
@@ -122,7 +133,7 @@ def _langid(texts: list[str], languages: Sequence[str]) -> list[tuple[str, float
 
     identifier: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     identifier.set_languages(list(languages))
-    return [(str(code), float(sure)) for code, sure in map(identifier.classify, texts)]
+    return identifier
 
 
 def _not_installed(package: str) -> CompetitionError:

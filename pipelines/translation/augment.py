@@ -5,7 +5,7 @@ AnalytiCup; back-translation is Sennrich et al.'s (2016).
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,7 +50,9 @@ class Augmenting:
 
 def missing_languages(rows: Mapping[str, pd.DataFrame]) -> list[str]:
     """The languages that other splits have and train lacks, sorted; `rows` is by split."""
-    elsewhere = {language for split, frame in rows.items() if split != "train" for language in frame["language"].unique()}
+    elsewhere = {
+        language for split, frame in rows.items() if split != "train" for language in frame["language"].unique()
+    }
     return sorted(elsewhere - set(rows["train"]["language"].unique()))
 
 
@@ -65,7 +67,9 @@ def translated_rows(train: pd.DataFrame, translate: Translate, language: str, *,
     first = sources.drop_duplicates(["query_en", "target"])
     chosen = _some(first, first["query_en"], rows, seed=seed)
     pairs = pd.DataFrame({"language": ENGLISH, "text": chosen["query_en"]})
-    made = chosen.assign(parent=chosen["id"], way=f"into {language}", query=translate(pairs, language), language=language)
+    made = chosen.assign(
+        parent=chosen["id"], way=f"into {language}", query=translate(pairs, language), language=language
+    )
     return novel(made, train)
 
 
@@ -86,8 +90,8 @@ def back_translated_rows(
 def novel(made: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
     """Those of the new rows that say something new and give nothing away.
 
-    Left out are queries without a translation, and queries that stand in train already, in whatever language: they would
-    teach nothing, and carry a row's label into the fold that holds the other one out.
+    Left out are queries without a translation, and queries that stand in train already, in whatever language: they
+    would teach nothing, and carry a row's label into the fold that holds the other one out.
     """
     known = set(map_distinct(train["query"], normalise_query))
     fresh = (made["query"] != "") & ~map_distinct(made["query"], normalise_query).isin(known)
@@ -99,7 +103,7 @@ def novel(made: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
 def with_folds(made: pd.DataFrame, train: pd.DataFrame, folds: pd.Series) -> pd.DataFrame:
     """The new rows, columns `COLUMNS`: an id of their own, and the fold of their parent.
 
-    A training for fold ``k`` may take the rows whose ``fold`` is not ``k``: what they were made from is no held-out row.
+    A training for fold ``k`` may take the rows whose ``fold`` is not ``k``: their parents are no held-out rows.
 
     Parameters
     ----------
@@ -129,9 +133,9 @@ def augment_run(
             f"{task}: dev and test have no language that train lacks", advice="name languages: --into de,it"
         )
     n_rows = asked.rows or round(len(train) / train["language"].nunique())
-    parts = [
-        translated_rows(train, _translate(work), language, rows=n_rows, seed=asked.seed) for language in into
-    ] + [back_translated_rows(train, _translate(work), way, rows=n_rows, seed=asked.seed) for way in asked.back]
+    parts = [translated_rows(train, _translate(work), language, rows=n_rows, seed=asked.seed) for language in into] + [
+        back_translated_rows(train, _translate(work), way, rows=n_rows, seed=asked.seed) for way in asked.back
+    ]
     made = with_folds(pd.concat(parts, ignore_index=True), train, run.folds(task).align(train))
     if made.empty:
         languages = ", ".join((*into, *asked.back))

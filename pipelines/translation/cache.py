@@ -49,7 +49,7 @@ class TranslationCache:
         files = sorted(str(file) for file in self.folder.glob("*.parquet"))
         if not files:
             return pd.DataFrame({name: pd.Series(dtype="str") for name in COLUMNS})
-        known = dataset.dataset(files, format="parquet").to_table(columns=COLUMNS).to_pandas()
+        known: pd.DataFrame = dataset.dataset(files, format="parquet").to_table(columns=COLUMNS).to_pandas()
         return known.astype("str").drop_duplicates(["language", "text"], ignore_index=True)
 
     def has(self, block: Block) -> bool:

@@ -152,9 +152,7 @@ class Dictionary:
 
 def make_lexicon(sources: Sequence[str], targets: Sequence[str], source: str, target: str, words: bool) -> Lexicon:
     """The lexicon of two columns of a glossary; `source` and `target` are ISO codes."""
-    pairs = [
-        (normalise_query(one), _tidy(other)) for one, other in zip(sources, targets, strict=True) if one and other
-    ]
+    pairs = [(normalise_query(one), _tidy(other)) for one, other in zip(sources, targets, strict=True) if one and other]
     entries: dict[str, str] = {}
     for phrase, translation in pairs:
         entries.setdefault(phrase, translation)

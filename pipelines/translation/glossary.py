@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from competition.errors import CompetitionError, Fault
 from competition.languages import iso_code
@@ -26,7 +27,7 @@ def read_glossaries(files: Sequence[Path]) -> dict[str, list[str]]:
     for file in files:
         try:
             with file.open(encoding="utf-8-sig", newline="") as lines:
-                tables.append(_read(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), file.name, faults))
+                tables.append(_read(lines, file.name, faults))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             faults.append(Fault(file.name, str(error), "a readable UTF-8 file"))
     if faults:
@@ -43,8 +44,9 @@ def read_glossaries(files: Sequence[Path]) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def _read(lines: "csv._reader", name: str, faults: list[Fault]) -> dict[str, list[str]]:
-    header = next(lines, [])
+def _read(file: IO[str], name: str, faults: list[Fault]) -> dict[str, list[str]]:
+    lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    header: list[str] = next(lines, [])
     languages = {place: iso_code(cell) for place, cell in enumerate(header) if LANGUAGE.fullmatch(cell)}
     if len(set(languages.values())) < 2:
         faults.append(Fault(f"{name}:1", f"columns {', '.join(header) or 'none'}", "two language codes or more"))

@@ -16,7 +16,9 @@ def chrf(translations: list[str], references: list[str]) -> float:
     try:
         from sacrebleu import corpus_chrf
     except ImportError as error:
-        raise CompetitionError("chrF needs the package sacrebleu", advice="pip install 'relstack[translate]'") from error
+        raise CompetitionError(
+            "chrF needs the package sacrebleu", advice="pip install 'relstack[translate]'"
+        ) from error
     return float(corpus_chrf(translations, [references]).score)
 
 

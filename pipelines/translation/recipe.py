@@ -84,7 +84,7 @@ class ChainRecipe(Section):
     kind: Literal["chain"]
     description: str = ""
     steps: tuple[str, ...] = Field(min_length=1)
-    languages: dict[str, tuple[str, ...]] = {}
+    languages: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @field_validator("steps")
     @classmethod
@@ -107,7 +107,7 @@ def translation_recipe_names() -> list[str]:
 
 
 def load_translation_recipe(name: str, overrides: Sequence[str] = ()) -> TranslationRecipe:
-    """The translation recipe `name` (a built-in one, or the path of a TOML file), overrides (``[recipe:]key=value``) applied.
+    """The translation recipe `name`, built in or the path of a TOML file; overrides (``[recipe:]key=value``) applied.
 
     Raises
     ------

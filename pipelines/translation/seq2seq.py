@@ -30,9 +30,15 @@ class Languages:
     style: str
     max_length: int
 
+    @cached_property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Token -> its id."""
+        known: Mapping[str, int] = self.tokenizer.get_vocab()
+        return known
+
     def knows(self, source: str, target: str) -> bool:
         """Whether the network has the tokens that name the languages."""
-        return all(self._id(name) is not None for name in self._names(source, target))
+        return all(name in self.vocabulary for name in self._names(source, target))
 
     def inputs(self, texts: Sequence[str], *, source: str, target: str) -> list[list[int]]:
         """Token ids of every text, languages and end included."""
@@ -43,12 +49,12 @@ class Languages:
             truncation=True,
             max_length=self.max_length - 2,
         )
-        before = [self._id(FLORES[iso_code(source)])] if self.style == "nllb" else []
+        before = [self.vocabulary[FLORES[iso_code(source)]]] if self.style == "nllb" else []
         return [[*before, *ids, self.tokenizer.eos_token_id] for ids in encoded["input_ids"]]
 
     def first_token(self, target: str) -> int | None:
         """The token that the answer begins with, None where the network is free to choose."""
-        return self._id(FLORES[iso_code(target)]) if self.style == "nllb" else None
+        return self.vocabulary[FLORES[iso_code(target)]] if self.style == "nllb" else None
 
     def words(self, ids: Sequence[int]) -> str:
         """The text of an answer."""
@@ -58,10 +64,6 @@ class Languages:
         if self.style == "madlad":
             return [f"<2{iso_code(target)}>"]
         return [FLORES.get(iso_code(language), "") for language in (source, target)]
-
-    def _id(self, name: str) -> int | None:
-        number = self.tokenizer.get_vocab().get(name) if name else None
-        return None if number is None else int(number)
 
 
 @dataclass(frozen=True)

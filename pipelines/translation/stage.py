@@ -41,7 +41,9 @@ def distinct_queries(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     pairs = pd.concat([frame[["language", "query"]].drop_duplicates() for frame in frames], ignore_index=True)
     pairs = pairs.rename(columns={"query": "text"}).drop_duplicates(ignore_index=True)
     texts = map_distinct(pairs["text"], lambda text: clean_text(text, PRESETS["winner"]))
-    queries = pd.DataFrame({"language": pairs["language"], "query": map_distinct(texts, normalise_query), "text": texts})
+    queries = pd.DataFrame(
+        {"language": pairs["language"], "query": map_distinct(texts, normalise_query), "text": texts}
+    )
     queries = queries[queries["query"] != ""].sort_values(["language", "query", "text"])
     return queries.drop_duplicates(["language", "query"], ignore_index=True)
 

@@ -46,7 +46,7 @@ class Translating:
 
     recipe: str
     overrides: tuple[str, ...] = ()
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     target: str = "en"
     block: int = 500
     workers: int = 1
@@ -132,7 +132,9 @@ class Progress:
         self.told = now
         done, seconds = self._done(), max(now - self.started, 1e-9)
         rate = (done - self.before) / seconds
-        words = f"{(self.total - done) / rate / 60:.1f} minutes left" if rate and done < self.total else f"{seconds:.1f} s"
+        words = (
+            f"{(self.total - done) / rate / 60:.1f} minutes left" if rate and done < self.total else f"{seconds:.1f} s"
+        )
         log.info("translated %s of %s texts, %.1f/s, %s", f"{done:,}", f"{self.total:,}", rate, words)
 
     def _done(self) -> int:
