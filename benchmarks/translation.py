@@ -38,7 +38,6 @@ from pipelines.translation.stage import distinct_queries, translate_queries
 from pipelines.translation.work import Translating, own_resources, translate_pairs
 from pipelines.weights import cache_dir
 
-SLICE = 2000
 RECIPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unseen": ("dictionary", ("whole=false",)),
     "dictionary": ("dictionary", ()),
@@ -57,6 +56,7 @@ def main() -> None:
     parser.add_argument("--recipes", default="lexical")
     parser.add_argument("--backends", default="original,unseen,dictionary,offline,human")
     parser.add_argument("--rows", type=int, default=0, help="training rows; 0 takes all")
+    parser.add_argument("--judged", type=int, default=2000, help="training rows that the threshold comes from")
     parser.add_argument("--augment", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -70,16 +70,12 @@ def main() -> None:
     for name in quality.columns:
         print(f"RESULT chrf_{name} {quality.loc['mean', name]:.2f}")
     for recipe in options.recipes.split(","):
-        scores = {
-            name: dev_scores(with_english(splits, table), recipe, options.seed) for name, table in english.items()
-        }
+        tables = {name: with_english(splits, table) for name, table in english.items()}
         if options.augment:
-            scores |= {
-                f"{name}+rows": dev_scores(
-                    augmented(with_english(splits, table), given, options.seed), recipe, options.seed
-                )
-                for name, table in english.items()
-            }
+            tables |= {f"{name}+rows": augmented(rows, given, options.seed) for name, rows in tables.items()}
+        scores = {
+            name: dev_scores(rows, recipe, n_judged=options.judged, seed=options.seed) for name, rows in tables.items()
+        }
         report_f1(recipe, splits, pd.DataFrame(scores), quality)
 
 
@@ -152,9 +148,9 @@ def qualities(
     return table
 
 
-def dev_scores(splits: Mapping[str, pd.DataFrame], recipe: str, seed: int) -> np.ndarray:
+def dev_scores(splits: Mapping[str, pd.DataFrame], recipe: str, *, n_judged: int, seed: int) -> np.ndarray:
     """Decisions 0 or 1 for every row of dev, by a base learner that is fitted on train."""
-    rest, judged = carve(splits["train"], SLICE, seed=seed)
+    rest, judged = carve(splits["train"], n_judged, seed=seed)
     frames = [without_labels(rows) for rows in (splits["train"], splits["dev"])]
     with tempfile.TemporaryDirectory() as scratch:
         space = Workspace(

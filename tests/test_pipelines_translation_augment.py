@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_pipelines_translation_work import work
+from click.testing import CliRunner
+from test_pipelines_translation_work import work, write_glossary
 from tiny import make_rows
 
 from competition.cleaning import normalise_query
 from competition.errors import CompetitionError
 from competition.sample import write_sample
-from pipelines.prepare import prepare, split
+from pipelines.cli import main
+from pipelines.prepare import prepare, read_translations, split
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.translation.augment import (
     COLUMNS,
@@ -125,3 +127,21 @@ def test_a_run_without_new_languages_is_told(run: RunFolder, tmp_path: Path) -> 
         rows[rows["language"] == "en"].to_parquet(run.rows_file("QC", name))
     with pytest.raises(CompetitionError, match="--into"):
         augment_run(run, "QC", work(tmp_path / "cache"), Augmenting())
+
+
+def test_the_commands_print_what_they_made(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELSTACK_CACHE", str(tmp_path / "cache"))
+    glossary = write_glossary(tmp_path / "glossary.tsv")
+    options = ["--recipe", "dictionary", "--glossary", str(glossary), "--format", "csv"]
+    made = CliRunner().invoke(main, ["augment", "--run", str(run.root), "--task", "QC", "--into", "es", *options])
+    assert made.exit_code == 0, made.output
+    assert made.stdout.splitlines()[0] == "way,language,rows,queries,positive_rate"
+    assert run.augmented("QC", "dictionary").is_file()
+    both = CliRunner().invoke(main, ["augment", "--run", str(run.root), "--task", "QC", "--into", "es", "--back", "es"])
+    assert both.exit_code == 2
+    out = tmp_path / "out.csv"
+    asked = CliRunner().invoke(main, ["translate", "--run", str(run.root), "--out", str(out), *options])
+    assert asked.exit_code == 0, asked.output
+    assert asked.stdout.splitlines()[0] == "language,queries,unchanged,without"
+    assert not read_translations(out).empty
+    assert CliRunner().invoke(main, ["translate", "--data", str(tmp_path / "data")]).exit_code == 2
