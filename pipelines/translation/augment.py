@@ -14,6 +14,7 @@ import pandas as pd
 from competition.cleaning import map_distinct, normalise_query
 from competition.errors import CompetitionError, Fault
 from competition.languages import ENGLISH
+from pipelines.config import learner_name
 from pipelines.prepare import limit_rows
 from pipelines.run_folder import RunFolder
 from pipelines.translation.work import Translating, translate_pairs
@@ -141,7 +142,7 @@ def augment_run(
         languages = ", ".join((*into, *asked.back))
         fault = Fault(f"{task}: {languages}", "no new query", f"translations by {work.recipe}")
         raise CompetitionError("there are no rows to add", faults=[fault], advice="take another translation recipe")
-    path = run.augmented(task, name or work.recipe)
+    path = run.augmented(task, name or learner_name(work.recipe))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     made.to_parquet(temporary, index=False)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,7 @@ class Block:
     languages: tuple[str, ...]
     texts: tuple[str, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The digest of what is in it."""
         lines = "\n".join(f"{language}\t{text}" for language, text in zip(self.languages, self.texts, strict=True))

@@ -59,7 +59,7 @@ class Translating:
     def cache(self, translator: Translator) -> TranslationCache:
         """Where the translations of this translator are kept: another file, weights or setting is another folder."""
         digest = digest_values(dict(translator.identity))
-        return TranslationCache(self.root / f"{learner_name(self.recipe).rpartition('/')[2]}-{digest}" / self.target)
+        return TranslationCache(self.root / f"{learner_name(self.recipe)}-{digest}" / self.target)
 
 
 def translate_pairs(pairs: pd.DataFrame, work: Translating) -> pd.Series:
@@ -131,6 +131,8 @@ class Progress:
             return
         self.told = now
         done, seconds = self._done(), max(now - self.started, 1e-9)
+        if done == self.total and not last:
+            return
         rate = (done - self.before) / seconds
         words = (
             f"{(self.total - done) / rate / 60:.1f} minutes left" if rate and done < self.total else f"{seconds:.1f} s"
