@@ -6,7 +6,7 @@
 A base learner is fitted on train with each backend's translations of all splits. The threshold comes from training rows
 that it is not fitted on, and whose queries its other training rows do not have; dev's labels are used for nothing but
 the figures. ``unseen`` is the dictionary that never translates an entry by itself: what train looks like when its
-queries are no entries, as dev's are not. ``--augment`` adds rows translated by the dictionary into the languages that
+queries are no entries, as dev's are not (`offline` has it as its last step). ``--augment`` adds rows translated by the dictionary into the languages that
 train lacks. Prints Markdown tables and ``RESULT <name> <value>``.
 """
 
@@ -39,7 +39,7 @@ from pipelines.translation.work import Translating, own_resources, translate_pai
 from pipelines.weights import cache_dir
 
 RECIPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "unseen": ("dictionary", ("whole=false",)),
+    "unseen": ("dictionary-even", ()),
     "dictionary": ("dictionary", ()),
     "offline": ("offline", ()),
     "human": ("table", ()),

