@@ -6,8 +6,8 @@
 A base learner is fitted on train with each backend's translations of all splits. The threshold comes from training rows
 that it is not fitted on, and whose queries its other training rows do not have; dev's labels are used for nothing but
 the figures. ``unseen`` is the dictionary that never translates an entry by itself: what train looks like when its
-queries are no entries, as dev's are not (`offline` has it as its last step). ``--augment`` adds rows translated by the dictionary into the languages that
-train lacks. Prints Markdown tables and ``RESULT <name> <value>``.
+queries are no entries, as dev's are not (the last step of ``offline``). ``--augment`` adds rows translated by the
+dictionary into the languages that train lacks. Prints Markdown tables and ``RESULT <name> <value>``.
 """
 
 import argparse
