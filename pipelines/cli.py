@@ -21,6 +21,7 @@ from pipelines.cli_options import (
     task_option,
 )
 from pipelines.cli_selftraining import selftraining_commands
+from pipelines.cli_translate import translate_commands
 
 if TYPE_CHECKING:
     from pipelines.run_folder import RunFolder, RunSettings
@@ -81,7 +82,7 @@ def settings_options(command: Command) -> Command:
             "--plan",
             default="auto",
             show_default=True,
-            help="Fold plan: auto, category-group, query-group, purged, language-holdout, family-holdout, test-matched, or "
+            help="Fold plan: auto, category-group, query-group, purged, language-holdout, family-holdout or test-matched; "
             "per task as QC=purged,QI=query-group.",
         ),
         click.option("--depth", default=3, show_default=True, help="Category levels that make a group."),
@@ -176,7 +177,7 @@ def split(run_dir: Path, output: Any, **options: Any) -> None:
     print_tables(fold_tables(run), output)
 
 
-for _command in [*model_commands(), *selftraining_commands()]:
+for _command in [*model_commands(), *selftraining_commands(), *translate_commands()]:
     main.add_command(_command)
 
 

@@ -315,7 +315,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         learner, key, value = parse_override(override)
         if learner in (None, learner_name(name)):
-            _set(values, key.split("."), value)
+            set_key(values, key.split("."), value)
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
@@ -367,7 +367,14 @@ def digest_values(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _set(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+def set_key(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Put a value into nested tables of a recipe, in place.
+
+    Raises
+    ------
+    CompetitionError
+        A key on the way is no table.
+    """
     for key in keys[:-1]:
         inner = values.setdefault(key, {})
         if not isinstance(inner, dict):

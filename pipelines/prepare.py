@@ -43,7 +43,7 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
             _write_once(rows, run.rows_file(name, split))
         _tell(name, splits)
     if translations is not None:
-        _write_translations(translations, run)
+        keep_translations(translations, run)
 
 
 def clean_splits(splits: dict[str, pd.DataFrame], task: Task, settings: RunSettings) -> dict[str, pd.DataFrame]:
@@ -140,7 +140,19 @@ def read_translations(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype="str")
 
 
-def _write_translations(translations: pd.DataFrame, run: RunFolder) -> None:
+def keep_translations(translations: pd.DataFrame, run: RunFolder) -> None:
+    """Write the run's ``translations.parquet``: those of `translations` that its queries need.
+
+    Parameters
+    ----------
+    translations
+        As `read_translations` gives them.
+
+    Raises
+    ------
+    MismatchError
+        The run has others.
+    """
     queries = {
         (language, normalise_query(query))
         for task in run.tasks()

@@ -100,6 +100,10 @@ class RunFolder:
         """Folder of one study of a base learner's recipe."""
         return self.root / "studies" / task / name
 
+    def augmented(self, task: str, name: str) -> Path:
+        """Extra training rows that were made by translation."""
+        return self.root / "augmented" / task / f"{name}.parquet"
+
     def settings(self) -> RunSettings:
         """The settings of the run.
 

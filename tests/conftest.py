@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tiny import save_tiny
+from tiny import save_tiny, save_tiny_translator
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,18 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gemma_multimodal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Gemma3ForConditionalGeneration, as the larger Gemma-3 models are published."""
     return save_tiny(tmp_path_factory.mktemp("models") / "gemma-multimodal", "gemma-multimodal")
+
+
+@pytest.fixture(scope="session")
+def madlad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny T5 that is told the target language as MADLAD-400 is."""
+    return save_tiny_translator(tmp_path_factory.mktemp("models") / "madlad", "madlad")
+
+
+@pytest.fixture(scope="session")
+def nllb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny M2M100 that is told the languages as NLLB is."""
+    return save_tiny_translator(tmp_path_factory.mktemp("models") / "nllb", "nllb")
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,55 @@ def save_tiny(folder: Path, kind: str, *, mask: bool = False) -> Path:
     return folder
 
 
+def save_tiny_translator(folder: Path, style: str) -> Path:
+    """A folder with tiny random weights that translate: ``madlad`` (T5) or ``nllb`` (M2M100), language marks too.
+
+    They know English, German, Spanish and Japanese.
+    """
+    import torch
+
+    tokenizer = make_tokenizer("xlmr")
+    marks = {"madlad": ["<2en>", "<2de>", "<2es>", "<2ja>"], "nllb": ["eng_Latn", "deu_Latn", "spa_Latn", "jpn_Jpan"]}
+    tokenizer.add_tokens(marks[style], special_tokens=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        model = {"madlad": _t5, "nllb": _m2m100}[style](tokenizer)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "relative" not in name:
+                parameter *= 2 if style == "madlad" else 12  # else every text would get the same translation
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _t5(tokenizer: Any) -> Any:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(tokenizer), d_model=HIDDEN, d_kv=8, d_ff=2 * HIDDEN, num_layers=LAYERS,
+            num_heads=ATTENTION_HEADS, feed_forward_proj="gated-gelu", tie_word_embeddings=False,
+            decoder_start_token_id=tokenizer.unk_token_id, pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )  # fmt: skip
+
+
+def _m2m100(tokenizer: Any) -> Any:
+    from transformers import M2M100Config, M2M100ForConditionalGeneration
+
+    return M2M100ForConditionalGeneration(
+        M2M100Config(
+            vocab_size=len(tokenizer), d_model=HIDDEN, encoder_layers=LAYERS, decoder_layers=LAYERS,
+            encoder_attention_heads=ATTENTION_HEADS, decoder_attention_heads=ATTENTION_HEADS,
+            encoder_ffn_dim=2 * HIDDEN, decoder_ffn_dim=2 * HIDDEN, max_position_embeddings=LONGEST,
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id, decoder_start_token_id=tokenizer.eos_token_id,
+        )
+    )  # fmt: skip
+
+
 def _bert(tokenizer: Any) -> Any:
     from transformers import BertConfig, BertModel
 

@@ -1,0 +1,1 @@
+"""Translation: backends behind one protocol, recipes that name them, a cache that every run shares."""
