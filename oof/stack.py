@@ -195,18 +195,23 @@ class _Grown:
 
     Attributes
     ----------
-    booster
-        The trees, without their data.
+    text
+        The trees in LightGBM's format: a booster would hold on to scores and gradients of all of its rows.
+    n_trees
+        How many.
     losses
-        Held-out fold or language -> ``(n_trees + 1,)``, the first without trees.
+        Held-out fold or language -> ``(n + 1,)``, the first without trees; `n` may be less than `n_trees`.
     """
 
-    booster: "lgb.Booster"
+    text: str
+    n_trees: int
     losses: dict[Segment, Floats]
 
-    @property
-    def n_trees(self) -> int:
-        return min(len(each) for each in self.losses.values()) - 1
+    def first(self, n_rounds: int) -> str:
+        """The first trees only, in the same format."""
+        import lightgbm as lgb
+
+        return str(lgb.Booster(model_str=self.text).model_to_string(num_iteration=n_rounds))
 
 
 class BoostedFits:
@@ -230,7 +235,7 @@ class BoostedFits:
         n_rounds = self._n_rounds(folds)
         trees = ""
         if n_rounds:
-            trees = self._grown(folds, at_least=n_rounds).booster.model_to_string(num_iteration=n_rounds)
+            trees = self._grown(folds, at_least=n_rounds).first(n_rounds)
         offset = self._level2.offsets.fit_without(folds)
         return FittedLightGBM(offset, self._level2.languages, self._level2.names, n_rounds, trees)
 
@@ -253,14 +258,15 @@ class BoostedFits:
             name: self._grown(folds | {int(name)}) if by_fold else self._grown(folds, language=str(name))
             for name in names
         }
-        n_trees = min(each.n_trees for each in grown.values())
-        losses = [each.losses[int(name) if by_fold else str(name)][: n_trees + 1] for name, each in grown.items()]
+        losses = [each.losses[int(name) if by_fold else str(name)] for name, each in grown.items()]
+        shortest = min(map(len, losses))
+        losses = [each[:shortest] for each in losses]
         return int(np.argmin(np.average(losses, axis=0, weights=sizes)))
 
     def _grown(self, folds: Folds, *, language: str | None = None, at_least: int = 0) -> _Grown:
         """Trees on the rows of the other folds and languages, until those left out have long not gained."""
         found = self._trees.get((folds, language))
-        if found is None or found.booster.num_trees() < at_least:
+        if found is None or found.n_trees < at_least:
             found = self._trees[folds, language] = self._grow(folds, language=language, at_least=at_least)
         return found
 
@@ -292,8 +298,8 @@ class BoostedFits:
             best = len(losses) - 1 if np.dot(losses[-1], sizes) < np.dot(losses[best], sizes) else best
         for _ in range(len(losses) - 1, at_least):
             booster.update()
-        booster.free_dataset()
-        return _Grown(booster, dict(zip(segments, np.array(losses).T, strict=True)))
+        losses_of = dict(zip(segments, np.array(losses).T, strict=True))
+        return _Grown(booster.model_to_string(), booster.num_trees(), losses_of)
 
     def _booster(self, train: "lgb.Dataset") -> "lgb.Booster":
         import lightgbm as lgb

@@ -82,8 +82,8 @@ def settings_options(command: Command) -> Command:
             "--plan",
             default="auto",
             show_default=True,
-            help="Fold plan: auto, category-group, query-group, purged, language-holdout, family-holdout, test-matched; "
-            "per task as QC=purged,QI=query-group.",
+            help="Fold plan: auto, category-group, query-group, purged, language-holdout, family-holdout, test-matched "
+            "(per task: QC=purged,QI=query-group).",
         ),
         click.option("--depth", default=3, show_default=True, help="Category levels that make a group."),
         click.option("--seed", default=0, show_default=True),

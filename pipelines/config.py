@@ -1,6 +1,6 @@
 """Recipes: one TOML file per base learner, complete; unknown keys are refused with file and key named.
 
-Every kind may have a table ``[extra]``: pseudo-labelled rows to train on besides a fold's own.
+Every kind may have a table ``[extra]``: pseudo-labelled or translated rows to train on besides a fold's own.
 """
 
 import hashlib

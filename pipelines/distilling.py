@@ -25,8 +25,9 @@ from oof.threshold import decide
 from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
 from pipelines.ensembling import read_manifest
 from pipelines.progress import available_threads
-from pipelines.pseudo import unseen_splits, with_targets
+from pipelines.pseudo import unseen_splits
 from pipelines.run_folder import RunFolder, digest_model_rows, without_labels, write_text
+from pipelines.targets import with_targets
 from pipelines.teachers import Taught, taught_by
 from pipelines.weights import cache_dir, resolve_weights
 

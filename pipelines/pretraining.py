@@ -25,8 +25,8 @@ from pipelines.config import (
     load_recipe,
     recipe_values,
 )
+from pipelines.extra_rows import extra_digests
 from pipelines.progress import available_threads
-from pipelines.pseudo import find_pseudo
 from pipelines.run_folder import RunFolder, digest_model_rows, without_labels, write_text
 from pipelines.weights import cache_dir
 
@@ -172,7 +172,7 @@ def origin_values(run: RunFolder, recipe: Recipe, key: PartKey) -> dict[str, Any
     if values.get("init_from"):
         values["init_digest"] = find_pretrained(run, values["init_from"], task=key.task, fold=key.fold).digest
     if recipe.extra is not None:
-        values["extra_digest"] = find_pseudo(run, key.task, recipe.extra.pseudo).digest
+        values["extra_digests"] = extra_digests(run, key.task, recipe.extra)
     if values.get("joint"):
         others = [task.name for task in run.tasks() if task.name != key.task]
         values["joint_rows"] = {name: digest_model_rows(run.rows(name)["train"]) for name in others}
@@ -280,7 +280,7 @@ def _refuse_unfit(run: RunFolder, asked: Pretraining, recipe: Recipe) -> None:
     if not isinstance(recipe, TRANSFORMERS):
         faults.append(Fault(learner_name(asked.recipe), f"kind {recipe.kind}", "a transformer that is trained"))
     elif recipe.extra is not None:
-        faults.append(Fault(learner_name(asked.recipe), "extra", "no pseudo-labels: they are made for fold training"))
+        faults.append(Fault(learner_name(asked.recipe), "extra", "no extra rows: they are made for fold training"))
     elif asked.objective == MASKED and (recipe.kind != "cross_encoder" or recipe.training.lora):
         faults.append(Fault(learner_name(asked.recipe), "not an encoder trained as a whole", "kind cross_encoder"))
     known = {task.name for task in run.tasks()}

@@ -17,10 +17,10 @@ from oof.frame import PredictionFrame
 from oof.pseudo_labels import select_pseudo_labels
 from oof.store import MANIFEST, PartKey, align, sha256
 from oof.teacher import fold_safe_teachers
-from pipelines.config import ExtraSection, digest_values
+from pipelines.config import digest_values
 from pipelines.ensembling import Gathered
 from pipelines.run_folder import RunFolder, without_labels, write_text
-from pipelines.targets import EXTRA, SOFT, WEIGHT
+from pipelines.targets import SOFT
 from pipelines.teachers import teacher_combiner, teacher_scores
 
 log = logging.getLogger(__name__)
@@ -143,30 +143,18 @@ def find_pseudo(run: RunFolder, task: str, name: str) -> PseudoLabels:
     return PseudoLabels(folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
 
 
-def with_pseudo_rows(
-    run: RunFolder, train: pd.DataFrame, extra: ExtraSection, key: PartKey
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The rows of a fold's training followed by its pseudo-labelled ones, and what the manifest says of these.
-
-    Columns that come with them are those of `pipelines.targets`.
-    """
-    found = find_pseudo(run, key.task, extra.pseudo)
-    chosen, rows = found.read(key.fold), run.rows(key.task)
-    parts = [with_targets(train, train["label"], weight=1.0, extra=False)]
+def pseudo_rows(run: RunFolder, name: str, key: PartKey) -> pd.DataFrame:
+    """The rows of a set for a fold's training, as the run has them, with `soft_label` instead of a label."""
+    chosen, rows = find_pseudo(run, key.task, name).read(key.fold), run.rows(key.task)
+    parts = [without_labels(rows["train"]).iloc[:0].assign(**{SOFT: 0.0})]
     for split, labels in chosen.groupby("split", sort=False):
         frame = without_labels(rows[str(split)])
         places = pd.Index(frame["id"]).get_indexer(pd.Index(labels["id"]))
         assert (places >= 0).all(), "a run's rows do not change"
-        parts.append(with_targets(frame.iloc[places], labels[SOFT], weight=extra.weight, extra=True))
-    details = {"pseudo": extra.pseudo, "digest": found.digest, "rows": len(chosen), "weight": extra.weight}
-    return pd.concat(parts, ignore_index=True), details
-
-
-def with_targets(rows: pd.DataFrame, soft: Any, *, weight: float, extra: bool) -> pd.DataFrame:
-    """The rows with their `soft_label`, `weight` and `extra`; those without a label get the nearer one."""
-    soft = np.asarray(soft, dtype=np.float64)
-    label = rows["label"] if "label" in rows else pd.Series(soft >= 0.5, index=rows.index)
-    return rows.assign(label=label.astype("Int8"), **{SOFT: soft, WEIGHT: weight, EXTRA: extra})
+        parts.append(frame.iloc[places].assign(**{SOFT: labels[SOFT].to_numpy()}))
+    return (
+        pd.concat(parts, ignore_index=True) if parts else without_labels(rows["train"]).iloc[:0].assign(**{SOFT: 0.0})
+    )
 
 
 def unseen_splits(run: RunFolder, task: str, asked: tuple[str, ...]) -> tuple[str, ...]:

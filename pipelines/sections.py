@@ -121,13 +121,21 @@ class WeightsSection(Section):
 
 
 class ExtraSection(Section):
-    """Rows to learn from besides a fold's own: those that ``relstack pseudo`` labelled under the name `pseudo`.
+    """Rows to learn from besides a fold's own, by the names that they were made under.
 
-    `weight` is that of such a row beside a labelled one.
+    `pseudo`: rows of dev and test that ``relstack pseudo`` labelled. `augmented`: rows of train that ``relstack
+    augment`` translated. `weight` is that of such a row beside a labelled one.
     """
 
-    pseudo: str = Field(min_length=1)
+    pseudo: str = ""
+    augmented: str = ""
     weight: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _names_some(self) -> "ExtraSection":
+        if not (self.pseudo or self.augmented):
+            raise ValueError("name rows: pseudo, or augmented, or both")
+        return self
 
 
 class LoraSection(Section):

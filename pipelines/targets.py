@@ -79,3 +79,10 @@ class Targets:
         shares = np.where(labels == 1, self.labels[places], 1 - self.labels[places]) * weights[places]
         kept = shares > 0
         return Halves(places[kept], labels[kept], shares[kept])
+
+
+def with_targets(rows: pd.DataFrame, soft: Any, *, weight: float, extra: bool) -> pd.DataFrame:
+    """The rows with their `soft_label`, `weight` and `extra`; those without a label get the nearer one."""
+    soft = np.asarray(soft, dtype=np.float64)
+    label = rows["label"] if "label" in rows else pd.Series(soft >= 0.5, index=rows.index)
+    return rows.assign(label=label.astype("Int8"), **{SOFT: soft, WEIGHT: weight, EXTRA: extra})

@@ -19,9 +19,9 @@ from competition.fold_store import Folds
 from competition.tasks import Task, get_task
 from oof.store import SCRATCH, Origin, PartKey, PartManifest
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
+from pipelines.extra_rows import with_extra_rows
 from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
-from pipelines.pseudo import with_pseudo_rows
 from pipelines.run_folder import RunFolder, without_labels
 from pipelines.weights import cache_dir
 
@@ -143,7 +143,7 @@ def _make(
     space, prior = _with_prior(space, run, recipe, key=key, held_out=held_out)
     train = folds.with_groups(rows["train"])[folds.training_rows(key.fold, rows["train"])]
     if recipe.extra is not None:
-        train, prior["extra"] = with_pseudo_rows(run, train, recipe.extra, key)
+        train, prior["extra"] = with_extra_rows(run, train, recipe.extra, key)
     unseen = {"oof": held_out, **{name: frame for name, frame in rows.items() if name != "train"}}
     fitted = fit_and_score(
         recipe,
