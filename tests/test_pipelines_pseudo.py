@@ -20,10 +20,12 @@ from pipelines.backbones.lexical import Lexical
 from pipelines.cli import main
 from pipelines.config import recipe_path
 from pipelines.ensembling import gather
+from pipelines.extra_rows import with_extra_rows
 from pipelines.prepare import prepare, split
 from pipelines.pretraining import Pretraining, pretrain
 from pipelines.pseudo import PseudoLabelling, counts_table, find_pseudo, pseudo_label
 from pipelines.run_folder import RunFolder, RunSettings
+from pipelines.sections import ExtraSection
 from pipelines.study_plan import Tuning, plan_study
 from pipelines.train import train
 
@@ -197,12 +199,7 @@ def test_a_fold_is_trained_on_its_own_rows_and_its_own_set(run: RunFolder, monke
         texts = run.rows("QI")[str(split_name)].set_index("id")["target"]
         assert set(texts[rows_of["id"]]) <= set(extra["target"])
     details = json.loads((folder / "manifest.json").read_text("utf-8"))["details"]["extra"]
-    assert details == {
-        "pseudo": "mine",
-        "digest": find_pseudo(run, "QI", "mine").digest,
-        "rows": len(chosen),
-        "weight": 0.5,
-    }
+    assert details == {"pseudo": find_pseudo(run, "QI", "mine").digest, "pseudo_rows": len(chosen), "weight": 0.5}
 
 
 def test_a_changed_set_is_refused(run: RunFolder) -> None:
@@ -215,7 +212,7 @@ def test_a_changed_set_is_refused(run: RunFolder) -> None:
     train(run, key)
     shutil.rmtree(made.folder)
     pseudo_label(run, asked(confidence=0.7))
-    with pytest.raises(MismatchError, match="extra_digest"):
+    with pytest.raises(MismatchError, match="extra_digests"):
         train(run, key)
 
 
@@ -232,7 +229,7 @@ def test_studies_and_pre_training_refuse_extra_rows(run: RunFolder) -> None:
     with_extra(run)
     with pytest.raises(CompetitionError, match=r"without its table \[extra\]"):
         plan_study(Tuning(run, "QI", path, ("head.rounds=5,10",)))
-    with pytest.raises(CompetitionError, match="no pseudo-labels"):
+    with pytest.raises(CompetitionError, match="no extra rows"):
         pretrain(run, Pretraining("t", "QI", "QI", "e5-ce"), overrides=("e5-ce:extra.pseudo=mine",))
 
 
@@ -293,3 +290,51 @@ def test_the_command_line_labels_and_trains(run: RunFolder) -> None:
     assert relstack("train", "--run", run.root, "--task", "QI", "--model", path).exit_code == 0
     assert relstack("leaderboard", "--run", run.root).exit_code == 0
     assert relstack("pseudo", "--run", run.root, "--soft", "--confidence", 0.6).exit_code == 2
+
+
+def translated(run: RunFolder, n_rows: int = 40) -> pd.DataFrame:
+    """Rows of train with other words, as `relstack augment` leaves them."""
+    from pipelines.translation.augment import with_folds
+
+    rows = run.rows("QI")["train"]
+    made = rows.head(n_rows).assign(parent=rows["id"], way="into xx", language="xx", query="wort " + rows["query"])
+    made = with_folds(made, rows, run.folds("QI").align(rows))
+    run.augmented("QI", "words").parent.mkdir(parents=True, exist_ok=True)
+    made.to_parquet(run.augmented("QI", "words"), index=False)
+    return made
+
+
+def test_translated_rows_come_with_their_parents_or_not_at_all(run: RunFolder) -> None:
+    made, key = translated(run), PartKey("QI", "lexical", 1)
+    train_rows = run.folds("QI").with_groups(run.rows("QI")["train"])
+    train_rows = train_rows[run.folds("QI").training_rows(1, train_rows)]
+    both, details = with_extra_rows(run, train_rows, ExtraSection(augmented="words", weight=0.25), key)
+    extra = both[both["extra"]]
+    assert set(extra["id"]) == set(made["id"][made["fold"] != 1])
+    assert len(extra) == details["augmented_rows"] < len(made)
+    groups = train_rows.set_index("id")["group"]
+    parent = made.set_index("id")["parent"]
+    assert extra["group"].tolist() == groups[parent[extra["id"]]].tolist()
+    assert extra["label"].tolist() == extra["soft_label"].tolist()
+    assert (extra["weight"] == 0.25).all()
+    assert list(both)[: len(list(train_rows))] == list(train_rows)
+
+
+def test_translated_rows_train_and_a_change_of_them_is_refused(run: RunFolder) -> None:
+    path = run.root / "lexical-words.toml"
+    recipe = recipe_path("lexical").read_text("utf-8").replace("rounds = 300", "rounds = 20")
+    path.write_text(recipe + '\n[extra]\naugmented = "words"\n', "utf-8")
+    run.add_recipes([str(path)], [])
+    key = PartKey("QI", "lexical-words", 0)
+    with pytest.raises(CompetitionError, match="relstack augment"):
+        train(run, key)
+    translated(run)
+    train(run, key)
+    translated(run, 20)
+    with pytest.raises(MismatchError, match="extra_digests"):
+        train(run, key)
+
+
+def test_extra_rows_without_a_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="name rows"):
+        ExtraSection()
