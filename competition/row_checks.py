@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from competition.readers import MISSING, Finding, RawRows, describe
+from competition.raw_rows import MISSING, Finding, RawRows, describe
 from competition.tasks import Task
 
 LOWEST_ID, HIGHEST_ID = -(2**63), 2**63 - 1

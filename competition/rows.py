@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from competition.errors import CompetitionError, Fault
-from competition.readers import READERS, Finding, RawRows, read_raw
+from competition.raw_rows import Finding, RawRows
+from competition.readers import READERS, read_raw
 from competition.row_checks import HIGHEST_ID, LOWEST_ID, as_label, check
 from competition.tasks import SPLITS, Task
 
