@@ -124,7 +124,8 @@ class _Shared:
     def line(self) -> dict[str, object]:
         """Its line of the table."""
         where = name_places(self.where, limit=N_PLACES) + (", ..." if self.shared_rows > len(self.where) else "")
-        return {**vars(self), "share": self.share, "where": where}
+        counts = {name: value for name, value in vars(self).items() if name != "where"}
+        return {**counts, "share": self.share, "where": where}
 
 
 def audit_leaks(split: str, subject: Subject) -> Audited | None:

@@ -52,7 +52,7 @@ def check(
 
 def _print(page: "Page", output: Any, *, details: bool) -> None:
     from competition.errors import MAX_FAULTS_SHOWN
-    from pipelines.output import print_tables, print_wrapped
+    from pipelines.output import print_table, print_tables, print_wrapped
 
     if output != "table":
         print_tables({"verdicts": page.verdicts, "faults": page.faults, **page.tables}, output)
@@ -64,4 +64,9 @@ def _print(page: "Page", output: Any, *, details: bool) -> None:
         if len(page.faults) > MAX_FAULTS_SHOWN:
             click.echo(f"... and {len(page.faults) - MAX_FAULTS_SHOWN:,} more; --format json has them all")
     if details:
-        print_tables(page.tables, output)
+        for title, table in page.tables.items():
+            click.echo()
+            if "where" in table:
+                print_wrapped(table, title=title)
+            else:
+                print_table(table, output, title=title)

@@ -49,7 +49,7 @@ def print_wrapped(frame: "pd.DataFrame", *, title: str = "") -> None:
         short = frame[name].astype("str").str.len().max() <= SHORT_CELL if len(frame) else True
         table.add_column(str(name), no_wrap=bool(short), overflow="fold", ratio=None if short else 1)
     for row in frame.itertuples(index=False):
-        table.add_row(*map(str, row))
+        table.add_row(*map(_words, row))
     Console(width=None if sys.stdout.isatty() else PAGE, markup=False, highlight=False).print(table)
 
 
@@ -68,12 +68,16 @@ def _print_rich(frame: "pd.DataFrame", title: str) -> None:
 
 
 def _cell(value: object) -> str:
+    text = _words(value)
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+
+
+def _words(value: object) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return "-"
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
-    text = str(value)
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+    return str(value)
 
 
 def narrate(*, quiet: bool, verbose: bool) -> None:
