@@ -154,7 +154,8 @@ def audit_priors(subject: Subject) -> Audited:
     )
     if not table["apart"].any():
         return Audited(Verdict(point, "ok", f"{found}: within chance"), table)
-    names = ", ".join(table.loc[table["apart"], "language"][:N_NAMED])
+    far = table[table["apart"]].sort_values("positive_rate", key=lambda rates: -(rates - overall).abs())
+    names = ", ".join(far["language"][:N_NAMED])
     level: Level = "warning" if spread > PRIOR_RANGE else "note"
     return Audited(
         Verdict(point, level, f"{found}; beyond chance: {names}", "cuts per language may earn something"), table

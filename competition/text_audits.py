@@ -138,7 +138,7 @@ def _twins(subject: Subject) -> set[str]:
     """Paths that are the same as a more frequent one but for case and spaces."""
     counts = pd.concat([rows["target"] for rows in subject.rows.values()]).value_counts()
     spellings: dict[str, list[str]] = defaultdict(list)
-    for path in counts.index:  # the most frequent first
+    for path in filter(str.strip, counts.index):  # the most frequent first
         spellings["".join(path.split()).casefold()].append(path)
     return {path for group in spellings.values() for path in group[1:]}
 
