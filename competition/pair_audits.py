@@ -46,10 +46,10 @@ def audit_conflicts(subject: Subject) -> Audited:
     rows = subject.rows["train"]
     pair = _codes(rows[PAIR])
     contradicted = _contradicted(rows, pair)
-    chosen = rows[contradicted[pair]]
     n_pairs = int(contradicted.sum())
     if not n_pairs:
         return Audited(Verdict("conflicting labels", "ok", f"none among {len(contradicted):,} pairs of train"))
+    listed = np.isin(pair, np.flatnonzero(contradicted)[:N_PLACES])
     table = pd.DataFrame(
         [
             {
@@ -58,12 +58,13 @@ def audit_conflicts(subject: Subject) -> Audited:
                 "positive": int(group["label"].sum()),
                 "where": name_places(subject.places("train", group), limit=N_PLACES),
             }
-            for _, group in chosen.groupby(pair[contradicted[pair]], sort=False)
-        ][:N_PLACES]
+            for _, group in rows[listed].groupby(pair[listed], sort=False)
+        ]
     )
+    first = name_places(subject.places("train", rows[pair == np.argmax(contradicted)]), limit=2)
     found = (
         f"pairs of train with both labels: {n_pairs:,} of {len(contradicted):,} "
-        f"({len(chosen):,} rows; {table['where'].iloc[0]})"
+        f"({int(contradicted[pair].sum()):,} rows; {first})"
     )
     advice = "nothing can get both right; keep them, or ask who labelled them"
     return Audited(Verdict("conflicting labels", "warning", found, advice), table)
@@ -143,19 +144,23 @@ def audit_leaks(split: str, subject: Subject) -> Audited | None:
 def _shared(name: str, split: str, subject: Subject) -> _Shared | None:
     """What `split` shares with train by one key; None where one side has no such key."""
     train, other = subject.rows["train"], subject.rows[split]
-    ours, theirs = KEYS[name](train), KEYS[name](other)
-    if not (ours != "").any() or not (theirs != "").any():
+    keys = pd.concat([KEYS[name](train), KEYS[name](other)], ignore_index=True)
+    codes, _ = pd.factorize(keys.where(keys != ""))  # an empty key is -1
+    ours, theirs = codes[: len(train)], codes[len(train) :]
+    if ours.max(initial=-1) < 0 or theirs.max(initial=-1) < 0:
         return None
-    shared = (theirs.isin(set(ours)) & (theirs != "")).to_numpy()
-    first = train["line"].set_axis(ours)
-    partners = first[~first.index.duplicated()].reindex(theirs[shared][:N_PLACES])
-    pairs = zip(subject.places(split, other[shared][:N_PLACES]), partners, strict=True)
+    lines = np.zeros(codes.max() + 2, dtype=np.int64)  # of the first row of train with the key; 0 where there is none
+    lines[ours[::-1]] = train["line"].to_numpy()[::-1]  # of several rows the last to be written stays: the first
+    lines[-1] = 0  # the place of those without a key
+    shared = lines[theirs] > 0
+    unseen = theirs[~shared & (theirs >= 0)]
+    pairs = zip(subject.places(split, other[shared][:N_PLACES]), lines[theirs[shared]], strict=False)
     return _Shared(
         key=name,
         rows=len(other),
         shared_rows=int(shared.sum()),
-        keys=theirs.nunique(),
-        unseen_keys=theirs[~shared].nunique(),
+        keys=len(np.unique(theirs[theirs >= 0])),
+        unseen_keys=len(np.unique(unseen)),
         where=tuple(f"{place} = {subject.place('train', int(line))}" for place, line in pairs),
     )
 

@@ -232,8 +232,8 @@ def test_repeated_pairs_tell_the_ceiling_that_the_sample_knows(noisy: tuple[Path
     assert table.loc["everything positive", "f1"] == pytest.approx(2 * 0.66 / 1.66, abs=0.02)
 
 
-def test_unseen_languages_and_categories_are_counted(noisy: tuple[Path, Any]) -> None:
-    page = check(noisy[0], ["QC"])
+def test_unseen_languages_and_categories_are_counted(noisy_page: Page) -> None:
+    page = noisy_page
     assert (
         "4 of 10 languages of test are not in train (ar, de, it, pl)"
         in verdict(page, "QC", "rows per language")["found"]
@@ -291,7 +291,9 @@ def test_one_label_only_is_a_fault(noisy: tuple[Path, Any], tmp_path: Path) -> N
     assert page.has_faults
 
 
-def test_an_audit_is_plugged_in_as_one_entry(noisy: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_is_plugged_in_as_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sample(tmp_path, n_train=60, n_dev=10, n_test=10)
+
     def look(subject: Subject) -> Audited | None:
         if subject.task is not QC:
             return None
@@ -299,6 +301,6 @@ def test_an_audit_is_plugged_in_as_one_entry(noisy: tuple[Path, Any], monkeypatc
         return Audited(Verdict("longest", "note", f"{longest} letters"), pd.DataFrame([{"longest": longest}]))
 
     monkeypatch.setattr(checking, "AUDITS", (*AUDITS, Audit("longest", look)))
-    page = check(noisy[0], ["QC", "QI"])
+    page = check(tmp_path, ["QC", "QI"])
     assert page.verdicts.loc[page.verdicts["point"] == "longest", "task"].tolist() == ["QC"]
     assert page.tables["QC: longest"]["longest"].tolist() == [0]
