@@ -19,48 +19,59 @@ def read_json_lines(path: Path, wanted: Sequence[str]) -> RawRows:
         return RawRows(columns, lines, [Finding(0, layout, "JSON Lines: one object per line")])
     findings: list[Finding] = []
     oddities = _Oddities()
+    layouts, codes = oddities.layouts, oddities.codes
     for number, line in enumerate(physical_lines(path), start=1):
-        repeated: Sequence[str] = ()
         try:
             record = orjson.loads(line)
-            if type(record) is dict and line.count(b":") > len(record):
-                repeated = _repeated_fields(line)
         except orjson.JSONDecodeError:
             if not line.strip():
                 oddities.blank.append(number)
                 continue
             record = _mend_json(line, number, findings)
-        if line.endswith(b"\r\n"):
+        if line[-2:] == b"\r\n":
             oddities.crlf.append(number)
         if type(record) is dict:
             lines.append(number)
-            oddities.add(record)
+            codes.append(layouts.setdefault(tuple(record), len(layouts)))
             for name, values in columns.items():
                 values.append(record.get(name, MISSING))
-            findings += [Finding(number, f"{name} stands more than once on the line", "once") for name in repeated]
+            if line.count(b":") > len(record):  # a colon in a text, an object in the record, or a field twice
+                findings += _repeated_fields(line, number)
         elif record is not MISSING:
             findings.append(Finding(number, f"the line is {describe(record)}", "one JSON object"))
     return RawRows(columns, lines, findings, list(oddities.remarks(lines, wanted)))
 
 
-def _repeated_fields(line: bytes) -> list[str]:
-    """The fields of the record on `line` that it has more than once; a reader keeps the last and says nothing."""
-    pairs: list[list[str]] = []  # nested objects first, the record itself last
-    json.loads(line, object_pairs_hook=lambda found: pairs.append([name for name, _ in found]))
-    return [name for name, times in Counter(pairs[-1]).items() if times > 1]
+def _repeated_fields(line: bytes, number: int) -> Iterator[Finding]:
+    """The fields of the record on `line` that it has more than once; of these orjson keeps the last in silence."""
+    records: list[list[str]] = []  # nested objects first, the record itself last
+    try:
+        json.loads(line, object_pairs_hook=lambda pairs: records.append([name for name, _ in pairs]))
+    except (ValueError, RecursionError):  # told already: not UTF-8, a mark at its beginning; or nested without end
+        return
+    for name, times in Counter(records[-1]).items():
+        if times > 1:
+            yield Finding(number, f"{name} stands more than once on the line", "once")
 
 
 @dataclass
 class _Oddities:
-    """What is noted while a JSON Lines file is read: blank lines, lines in CR LF, which record has which fields."""
+    """What is noted while a JSON Lines file is read.
+
+    Attributes
+    ----------
+    blank, crlf
+        The lines that are blank, and those that end in CR LF.
+    layouts
+        The fields of a record, in order -> a code.
+    codes
+        The code of each record, ``(n_records,)``.
+    """
 
     blank: list[int] = field(default_factory=list)
     crlf: list[int] = field(default_factory=list)
     layouts: dict[tuple[str, ...], int] = field(default_factory=dict)
     codes: list[int] = field(default_factory=list)
-
-    def add(self, record: dict[str, object]) -> None:
-        self.codes.append(self.layouts.setdefault(tuple(record), len(self.layouts)))
 
     def remarks(self, lines: Sequence[int], wanted: Sequence[str]) -> Iterator[Finding]:
         """What is odd about a file whose records stand on `lines`."""
