@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from competition.readers import MISSING, Finding, RawRows, describe
+from competition.raw_rows import MISSING, Finding, RawRows, describe
 from competition.tasks import Task
 
 LOWEST_ID, HIGHEST_ID = -(2**63), 2**63 - 1
@@ -106,3 +106,14 @@ def as_label(value: object) -> int | None:
 
 def _is_absent(value: object) -> bool:
     return value is MISSING or value is None or value == "" or value != value  # the last is true of NaN
+
+
+def check_label_kinds(raw: RawRows, task: Task) -> Iterator[Finding]:
+    """The labels that are text where most are numbers, or the other way: both are read, and one file mixes them."""
+    labels = raw.columns.get(task.label, [])
+    kinds = Counter(type(value) for value in labels if as_label(value) is not None)
+    if len(kinds) > 1:
+        usual = max(kinds, key=kinds.__getitem__)
+        for line, value in zip(raw.lines, labels, strict=True):
+            if as_label(value) is not None and type(value) is not usual:
+                yield Finding(line, f"{task.label} is {describe(value)}", "of the kind that most labels are")

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from competition.errors import CompetitionError, Fault
-from competition.readers import READERS, Finding, RawRows, read_raw
+from competition.raw_rows import Finding, RawRows
+from competition.readers import READERS, read_raw
 from competition.row_checks import HIGHEST_ID, LOWEST_ID, as_label, check
 from competition.tasks import SPLITS, Task
 
@@ -35,6 +36,20 @@ def find_files(folder: Path, tasks: Sequence[Task]) -> dict[tuple[str, str], Pat
     CompetitionError
         The folder is not there or has none of the files, two files claim one place, or a task has no train.
     """
+    files, faults = locate_files(folder, tasks)
+    if faults:
+        raise CompetitionError("the files of the competition are not as expected", faults=faults)
+    return files
+
+
+def locate_files(folder: Path, tasks: Sequence[Task]) -> tuple[dict[tuple[str, str], Path], list[Fault]]:
+    """What `find_files` finds, and the faults: two files for one place (the first is taken), a task without train.
+
+    Raises
+    ------
+    CompetitionError
+        The folder is not there or has none of the files.
+    """
     if not folder.is_dir():
         raise CompetitionError(f"there is no folder {folder}", faults=_not_found(folder, tasks))
     files: dict[tuple[str, str], Path] = {}
@@ -50,11 +65,9 @@ def find_files(folder: Path, tasks: Sequence[Task]) -> dict[tuple[str, str], Pat
         there = [files[task.name, split].name for split in SPLITS if (task.name, split) in files]
         if there and (task.name, "train") not in files:
             faults.append(Fault(str(folder), f"{' and '.join(there)} without train_{task.name}", "a train file"))
-    if faults:
-        raise CompetitionError("the files of the competition are not as expected", faults=faults)
     if not files:
         raise CompetitionError(f"no file of the competition is in {folder}", faults=_not_found(folder, tasks))
-    return files
+    return files, faults
 
 
 def _not_found(folder: Path, tasks: Sequence[Task]) -> list[Fault]:
@@ -125,21 +138,28 @@ def _unreadable(name: str, faults: Sequence[Fault]) -> CompetitionError:
 
 def _read(path: Path, task: Task, *, labelled: bool) -> tuple[pd.DataFrame, list[Fault]]:
     """The rows of a file and its faults; where there are faults the rows are an empty frame."""
+    raw, findings = read_checked(path, task, labelled=labelled)
+    if findings:
+        return pd.DataFrame(), faults_of(path.name, findings, n_records=len(raw.lines))
+    return frame_of(raw, task), []
+
+
+def read_checked(path: Path, task: Task, *, labelled: bool) -> tuple[RawRows, list[Finding]]:
+    """The records of a file, and all that is wrong with them."""
+    nothing = RawRows({}, [])
     if path.suffix not in READERS:
-        return pd.DataFrame(), [Fault(path.name, f"the suffix is {path.suffix!r}", f"one of {' '.join(READERS)}")]
+        return nothing, [Finding(0, f"the suffix is {path.suffix!r}", f"one of {' '.join(READERS)}")]
     try:
         raw = read_raw(path, (task.id, task.task, *task.text_columns, task.label))
     except OSError as error:
-        return pd.DataFrame(), [Fault(path.name, f"the file cannot be read: {error.strerror}")]
+        return nothing, [Finding(0, f"the file cannot be read: {error.strerror}")]
     findings = [*raw.findings, *check(raw, task, labelled=labelled)]
     if not raw.lines and not findings:
         findings.append(Finding(0, "the file has no rows", "at least one"))
-    if findings:
-        return pd.DataFrame(), _faults(path.name, findings, n_records=len(raw.lines))
-    return _frame(raw, task), []
+    return raw, findings
 
 
-def _faults(name: str, findings: Sequence[Finding], *, n_records: int) -> list[Fault]:
+def faults_of(name: str, findings: Sequence[Finding], *, n_records: int) -> list[Fault]:
     """The findings as faults in the order of the lines; what all records have in common is told once."""
     times = Counter(finding[1:] for finding in findings)
     faults: dict[object, Fault] = {}
@@ -156,7 +176,7 @@ def _faults(name: str, findings: Sequence[Finding], *, n_records: int) -> list[F
 # The frame and its digest
 
 
-def _frame(raw: RawRows, task: Task) -> pd.DataFrame:
+def frame_of(raw: RawRows, task: Task) -> pd.DataFrame:
     """The rows of a file in which nothing is wrong."""
     texts = {
         column: _texts(raw.columns[name])

@@ -2,8 +2,8 @@
 
 The files have the format of the real ones, the words are real (`competition.lexicon`), and what is relevant
 follows from the category tree and from the facets that a query names (`competition.shop`). A known share of
-labels is flipped, and that alone keeps a perfect model from F1 = 1. Dev and test hold languages and
-categories that train lacks.
+labels is flipped, each alone and whatever the row, and that (with the coins thrown for null titles) is all that
+keeps a perfect model from F1 = 1. Dev and test hold languages and categories that train lacks.
 """
 
 import csv
@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 import orjson
 
+from competition.distinct import DistinctTable
 from competition.errors import CompetitionError, Fault
 from competition.lexicon import read_lexicon
 from competition.shop import Dice, Pair, Shop
@@ -46,7 +47,11 @@ class SampleFile:
     positive_rate
         Share of rows with label 1, hidden labels included.
     bayes_f1
-        The expected F1 of the best possible predictions: those that know the label before it was flipped.
+        The F1 of the best possible predictions, in expectation over the flips: they know the label before it was
+        flipped, and so the probability of label 1, which is `flip_rate`, 1 - `flip_rate` or (null title) 1/2. The
+        best rule calls positive what is above half the best F1, and no flip rate that is allowed comes near that.
+    bayes_f1_error
+        The standard error of those predictions' F1 on this file: how far the flips that were drawn move it.
     """
 
     task: str
@@ -55,6 +60,7 @@ class SampleFile:
     n_rows: int
     positive_rate: float
     bayes_f1: float
+    bayes_f1_error: float
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ def write_sample(
 
     Writes ``train_QC.txt`` and so on, and ``translations.csv`` (language, origin_query, translated_query)
     with the true English of every query. Equal arguments give equal bytes, and a larger file begins with the
-    smaller one. Rows are written as they are drawn: memory grows with the distinct queries only.
+    smaller one. Rows are written as they are drawn, so memory hardly grows with their number
+    (`competition.distinct` for the translations).
 
     Parameters
     ----------
@@ -125,7 +132,7 @@ def write_sample(
                     writer.write(BUILT_IN[task], split, islice(pairs, n_rows), dice)
         _move_into_place(Path(draft), folder, answers)
     files = tuple(tally.summed_up(folder / f"{tally.split}_{tally.task}.txt") for tally in writer.tallies)
-    return SampleSummary(folder, files, len(writer.translated), flip_rate, unseen, seed)
+    return SampleSummary(folder, files, writer.translations.n_rows, flip_rate, unseen, seed)
 
 
 def _argument_faults(sizes: dict[str, int], tasks: Sequence[str], flip_rate: float) -> list[Fault]:
@@ -179,6 +186,8 @@ class _Tally:
     n_predicted: int = 0
     expected_positives: float = 0.0
     expected_hits: float = 0.0
+    hit_variance: float = 0.0
+    miss_variance: float = 0.0
 
     def add(self, *, label: bool, best_prediction: bool, probability: float) -> None:
         self.n_rows += 1
@@ -186,11 +195,25 @@ class _Tally:
         self.n_predicted += best_prediction
         self.expected_positives += probability
         self.expected_hits += probability * best_prediction
+        if best_prediction:
+            self.hit_variance += probability * (1 - probability)
+        else:
+            self.miss_variance += probability * (1 - probability)
 
     def summed_up(self, path: Path) -> SampleFile:
-        f1 = 2 * self.expected_hits / max(self.n_predicted + self.expected_positives, 1e-12)
-        rate = self.n_positive / self.n_rows
-        return SampleFile(self.task, self.split, path, self.n_rows, positive_rate=rate, bayes_f1=f1)
+        total = max(self.n_predicted + self.expected_positives, 1e-12)
+        f1 = 2 * self.expected_hits / total
+        # A label that turns moves F1 by (2 - F1) / total where the row is called positive, by -F1 / total elsewhere.
+        variance = (2 - f1) ** 2 * self.hit_variance + f1**2 * self.miss_variance
+        return SampleFile(
+            self.task,
+            self.split,
+            path,
+            self.n_rows,
+            positive_rate=self.n_positive / self.n_rows,
+            bayes_f1=f1,
+            bayes_f1_error=variance**0.5 / total,
+        )
 
 
 @dataclass
@@ -201,16 +224,16 @@ class _SampleWriter:
     flip_rate: float
     label_dev: bool
     tallies: list[_Tally] = field(default_factory=list)
-    translated: set[tuple[str, str]] = field(default_factory=set)
     _open: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "_SampleWriter":
-        self._translations = self._table(TRANSLATIONS, "language", "origin_query", "translated_query")
+        columns = ("language", "origin_query", "translated_query")
+        self.translations = self._open.enter_context(DistinctTable(self.draft / TRANSLATIONS, columns, n_key=2))
         self._answers = self._table(ANSWERS, "task", "id", "label", "best_prediction")
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
+    def __exit__(self, *failure: Any) -> None:
+        self._open.__exit__(*failure)
 
     def _table(self, name: str, *columns: str) -> Any:
         file = self._open.enter_context((self.draft / name).open("w", encoding="utf-8", newline=""))
@@ -249,9 +272,7 @@ class _SampleWriter:
         if tally.split == "test":
             self._answers.writerow((task.name, number, int(label), int(best)))
         file.write(orjson.dumps(row) + b"\n")
-        if (pair.language, pair.query) not in self.translated:
-            self.translated.add((pair.language, pair.query))
-            self._translations.writerow((pair.language, pair.query, pair.english))
+        self.translations.add(pair.language, pair.query, pair.english)
 
     def _probability(self, best: bool, null: bool) -> float:
         if null:

@@ -36,16 +36,19 @@ class Dice:
         self._rng = np.random.default_rng(seed)
         self._pool: list[float] = []
 
+    def _refill(self) -> None:
+        self._pool = self._rng.random(BLOCK)[::-1].tolist()  # taken from the end: the draws do not depend on BLOCK
+
     def chance(self, probability: float) -> bool:
         """True with `probability`."""
         if not self._pool:
-            self._pool = self._rng.random(BLOCK).tolist()
+            self._refill()
         return self._pool.pop() < probability
 
     def below(self, n: int) -> int:
         """A whole number from 0 to n - 1."""
         if not self._pool:
-            self._pool = self._rng.random(BLOCK).tolist()
+            self._refill()
         return int(self._pool.pop() * n)
 
     def pick(self, options: Sequence[T]) -> T:

@@ -1,47 +1,15 @@
-"""Tables about a competition's files and a run's folds: what `check` and `split` print."""
-
-from collections.abc import Sequence
-from pathlib import Path
+"""Tables about a run's folds: what `split` prints."""
 
 import pandas as pd
 
 from competition.adversarial import adversarial_validation
-from competition.cleaning import duplicate_report
-from competition.fold_report import compare_overlaps, fold_report, split_overlaps
+from competition.fold_report import compare_overlaps, fold_report
 from competition.folds import TEST_MATCHED
 from competition.plan_choice import judged_split
-from competition.rows import read_competition
-from competition.tasks import get_task
 from competition.test_matching import match_table
 from pipelines.run_folder import RunFolder
 
 N_FEATURES = 15
-
-
-def audit(folder: Path, tasks: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Title -> table, for every task of a data folder: sizes, labels, languages, duplicates, overlaps.
-
-    Raises
-    ------
-    CompetitionError
-        The files have faults; every one is named with file and line.
-    """
-    tables: dict[str, pd.DataFrame] = {}
-    for name, splits in read_competition(folder, [get_task(task) for task in tasks]).items():
-        task = get_task(name)
-        tables[f"{name}: rows"] = pd.DataFrame([_sizes(split, rows) for split, rows in splits.items()])
-        tables[f"{name}: rows per language"] = _languages(splits)
-        duplicates = [_duplicates(split, rows) for split, rows in splits.items()]
-        tables[f"{name}: repeated pairs"] = pd.DataFrame(duplicates)
-        conflicts = duplicate_report(splits["train"].fillna({"target": ""})).conflicts
-        if len(conflicts):
-            tables[f"{name}: pairs of train with both labels"] = conflicts
-        filled = {split: rows.fillna({"target": ""}) for split, rows in splits.items()}
-        for split in splits:
-            if split != "train":
-                overlaps = split_overlaps(filled["train"], filled[split], task=task)
-                tables[f"{name}: what {split} shares with train"] = overlaps
-    return tables
 
 
 def fold_tables(run: RunFolder) -> dict[str, pd.DataFrame]:
@@ -81,30 +49,3 @@ def adversarial_tables(run: RunFolder) -> dict[str, pd.DataFrame]:
         tables[f"{title}, words"] = found.words
         tables[f"{title}, languages"] = found.languages
     return tables
-
-
-def _sizes(split: str, rows: pd.DataFrame) -> dict[str, object]:
-    labelled = rows["label"].notna()
-    return {
-        "split": split,
-        "rows": len(rows),
-        "queries": rows["query"].nunique(),
-        "targets": rows["target"].nunique(),
-        "languages": rows["language"].nunique(),
-        "null_targets": int(rows["target"].isna().sum()),
-        "empty_queries": int((rows["query"].str.strip() == "").sum()),
-        "labelled": int(labelled.sum()),
-        "positive_rate": float(rows.loc[labelled, "label"].mean()) if labelled.any() else None,
-    }
-
-
-def _languages(splits: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    counts = {split: rows["language"].value_counts() for split, rows in splits.items()}
-    table = pd.DataFrame(counts).fillna(0).astype(int).rename_axis("language").reset_index()
-    return table.assign(in_train=table["train"] > 0)
-
-
-def _duplicates(split: str, rows: pd.DataFrame) -> dict[str, object]:
-    report = duplicate_report(rows.fillna({"target": ""}))
-    counts = {key: value for key, value in vars(report).items() if key.startswith("n_")}
-    return {"split": split, **counts}

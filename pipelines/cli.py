@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.cli_check import check
 from pipelines.cli_models import model_commands
 from pipelines.cli_options import (
     Command,
@@ -143,20 +144,7 @@ def sample(
     print_table(pd.DataFrame([{**vars(file), "path": str(file.path)} for file in summary.files]), output)
 
 
-@main.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with the competition's files.")
-@click.option("--run", "run_dir", type=click.Path(path_type=Path), help="A run folder: check the files it was made of.")
-@click.option("--tasks", default="QC,QI", show_default=True)
-@format_option
-def check(data: Path | None, run_dir: Path | None, tasks: str, output: Any) -> None:
-    """Read a competition's files; report faults, duplicates, label conflicts and what dev and test share with train."""
-    from pipelines.audit import audit
-    from pipelines.output import print_tables
-
-    if (data is None) == (run_dir is None):
-        raise click.UsageError("name --data DIR, or --run DIR")
-    folder = data or Path(run_folder(run_dir).settings().data)  # type: ignore[arg-type]  # one of them is there
-    print_tables(audit(folder, names_of(tasks)), output)
+main.add_command(check)
 
 
 @main.command()

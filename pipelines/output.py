@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "json", "csv"]
 WIDE = 260  # the leaderboard's columns
+PAGE = 160  # sentences
 LONGEST_CELL = 60
+SHORT_CELL = 32
 
 
 def print_table(frame: "pd.DataFrame", output: Format, *, title: str = "") -> None:
@@ -37,6 +39,20 @@ def print_tables(tables: "Mapping[str, pd.DataFrame]", output: Format) -> None:
         print_table(frame, output, title=title)
 
 
+def print_wrapped(frame: "pd.DataFrame", *, title: str = "") -> None:
+    """Print a table of sentences: its last columns are wrapped, nothing is cut off."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+    for name in frame.columns:
+        short = frame[name].astype("str").str.len().max() <= SHORT_CELL if len(frame) else True
+        table.add_column(str(name), no_wrap=bool(short), overflow="fold", ratio=None if short else 1)
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(_words, row))
+    Console(width=None if sys.stdout.isatty() else PAGE, markup=False, highlight=False).print(table)
+
+
 def _print_rich(frame: "pd.DataFrame", title: str) -> None:
     import pandas as pd
     from rich.console import Console
@@ -52,12 +68,16 @@ def _print_rich(frame: "pd.DataFrame", title: str) -> None:
 
 
 def _cell(value: object) -> str:
+    text = _words(value)
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+
+
+def _words(value: object) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return "-"
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
-    text = str(value)
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+    return str(value)
 
 
 def narrate(*, quiet: bool, verbose: bool) -> None:

@@ -167,7 +167,7 @@ class RunFolder:
     def with_english(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Cleaned rows with `query_en` from the run's translations, "" where it has none."""
         known = pd.read_parquet(self.translations_file) if self.translations_file.is_file() else None
-        return rows.assign(query_en=_english(rows, known))
+        return rows.assign(query_en=english_of(rows, known))
 
     def folds(self, task: str) -> Folds:
         """The task's saved folds."""
@@ -224,7 +224,7 @@ def _stamp(run: RunFolder, task: str) -> tuple[float, ...]:
     return tuple(file.stat().st_mtime if file.is_file() else 0.0 for file in files)
 
 
-def _english(rows: pd.DataFrame, translations: pd.DataFrame | None) -> pd.Series:
+def english_of(rows: pd.DataFrame, translations: pd.DataFrame | None) -> pd.Series:
     from competition.cleaning import map_distinct, normalise_query
 
     if translations is None:

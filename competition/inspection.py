@@ -1,0 +1,111 @@
+"""A competition's files as they are, faults and all: the rows that are sound, and what is said about the others.
+
+`competition.rows` refuses a file with a single fault. Here such a file gives what can be read of it, so that one
+look finds faults, oddities and what is wrong between the files.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from competition.errors import Fault
+from competition.raw_rows import Finding, RawRows
+from competition.readers import READERS
+from competition.row_checks import check_label_kinds
+from competition.rows import faults_of, frame_of, locate_files, read_checked
+from competition.tasks import BUILT_IN, SPLITS, Task
+
+SUFFIXES = (*READERS, ".gz", ".bz2", ".xz", ".zst", ".zip", ".xlsx", ".xls")
+LOOKS_LIKE_ROWS = re.compile(
+    rf"(train|dev|test|val|valid|validation|eval)[_\-. ].*({'|'.join(map(re.escape, SUFFIXES))})", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, eq=False)
+class InspectedFile:
+    """One file.
+
+    Attributes
+    ----------
+    rows
+        The rows without a fault: ``id, language, query, target, label`` (see `competition.rows.read_rows`), and
+        ``line``, where each starts (Parquet: its row).
+    faults
+        All that is wrong, in the order of the lines.
+    remarks
+        What is odd about lines and fields, for rows that have no fault.
+    """
+
+    path: Path
+    rows: pd.DataFrame
+    faults: tuple[Fault, ...]
+    remarks: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class InspectedFolder:
+    """All files of a competition: task name -> split -> file; what is wrong or odd about the folder itself."""
+
+    files: Mapping[str, Mapping[str, InspectedFile]]
+    faults: tuple[Fault, ...]
+    remarks: tuple[Fault, ...]
+
+
+def inspect_competition(folder: Path, tasks: Sequence[Task]) -> InspectedFolder:
+    """Every file of `folder`, whatever is wrong with it.
+
+    Raises
+    ------
+    CompetitionError
+        The folder is not there or has none of the files.
+    """
+    found, faults = locate_files(folder, tasks)
+    by_name = {task.name: task for task in tasks}
+    files: dict[str, dict[str, InspectedFile]] = {name: {} for name, _ in found}
+    for (name, split), path in found.items():
+        files[name][split] = inspect_file(path, by_name[name], labelled=split == "train")
+    return InspectedFolder(files, tuple(faults), tuple(_strays(folder, tasks)))
+
+
+def inspect_file(path: Path, task: Task, *, labelled: bool) -> InspectedFile:
+    """The sound rows of a file, its faults and its oddities."""
+    raw, findings = read_checked(path, task, labelled=labelled)
+    faulty = {finding.line for finding in findings}
+    whole_file = 0 in faulty or raw.header_line in faulty
+    sound = RawRows({}, []) if whole_file else _without(raw, faulty)
+    rows = frame_of(sound, task).assign(line=list(sound.lines)) if sound.lines else _no_rows()
+    remarks = [*raw.remarks, *check_label_kinds(raw, task)]
+    return InspectedFile(
+        path,
+        rows,
+        tuple(faults_of(path.name, findings, n_records=len(raw.lines))),
+        () if whole_file else tuple(remark for remark in remarks if remark.line not in faulty),
+    )
+
+
+def _without(raw: RawRows, faulty: set[int]) -> RawRows:
+    """The records whose lines are not `faulty`."""
+    if not faulty:
+        return raw
+    kept = [place for place, line in enumerate(raw.lines) if line not in faulty]
+    columns = {name: [values[place] for place in kept] for name, values in raw.columns.items()}
+    return RawRows(columns, [raw.lines[place] for place in kept], cells_are_text=raw.cells_are_text)
+
+
+def _no_rows() -> pd.DataFrame:
+    texts = dict.fromkeys(("language", "query", "target"), "str")
+    columns = {"id": "int64", **texts, "label": "Int8", "line": "int64"}
+    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
+
+
+def _strays(folder: Path, tasks: Sequence[Task]) -> Iterator[Fault]:
+    """Files that nobody reads though their names say that they hold rows."""
+    names = {task.name for task in tasks} | set(BUILT_IN)
+    read = {f"{split}_{name}{suffix}" for split in SPLITS for name in names for suffix in READERS}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name not in read and LOOKS_LIKE_ROWS.fullmatch(path.name):
+            expected = f"train, dev or test, _, one of {', '.join(sorted(names))}, and one of {' '.join(READERS)}"
+            yield Fault(path.name, "the file is not read: its name is none of the competition's", expected)
