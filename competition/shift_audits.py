@@ -10,7 +10,10 @@ import pandas as pd
 from competition.adversarial import adversarial_validation
 from competition.categories import prefix, top_level
 from competition.cleaning import map_distinct
+from competition.dealing import deal
 from competition.errors import CompetitionError
+from competition.folds import FoldPlan
+from competition.plan_choice import choose_plan
 from competition.verdicts import Audited, Level, Subject, Verdict
 
 Z = 1.96  # 95 %
@@ -168,18 +171,23 @@ def audit_priors(subject: Subject) -> Audited:
 
 
 def audit_adversarial(subject: Subject) -> Audited | None:
-    """Whether a classifier of label-free features tells train from the judged split, and by what."""
+    """Whether a classifier of label-free features tells held-out rows of train from the judged split, and by what.
+
+    They are held out as folds of the plan that ``--plan auto`` takes.
+    """
     point, judged = "train or test", subject.judged
     if judged is None:
         return None
     train, other = (_some(subject.rows[split]) for split in ("train", judged))
     try:
-        found = adversarial_validation(train, other, task=subject.task)
+        kind, _ = choose_plan(subject.rows, subject.task)
+        dealt = deal(FoldPlan(kind), train, task=subject.task, like=other)
+        found = adversarial_validation(train, other, task=subject.task, dealt=dealt)
     except CompetitionError as error:  # too few queries to cross-fit
         return Audited(Verdict(point, "ok", f"not asked: {error.summary}"))
     blocks = found.blocks.sort_values("auc", ascending=False)
     told = ", ".join(f"{block.block} {block.auc:.2f}" for block in blocks.head(3).itertuples())
-    words = f"a classifier tells {judged} from train with AUC {found.auc} (by {told})"
+    words = f"a classifier tells {judged} from rows held out by {kind} with AUC {found.auc} (by {told})"
     level: Level = "note" if found.auc.low > TOLD_APART else "ok"
     advice = (
         "--plan test-matched deals folds that look like it; relstack split shows how they do" if level == "note" else ""
