@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from competition.errors import CompetitionError, Fault
+from pipelines.augmenting import AugmentSection, TextAugmentSection
 from pipelines.sections import CausalTrainingSection, PairTextSection, PromptSection, TextSection, TrainingSection
 from pipelines.sections import Section as Section
 from pipelines.sections import View as View
@@ -52,12 +53,15 @@ class LexicalRecipe(Section):
     files (no labels are looked at).
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"augment"})
+
     kind: Literal["lexical"]
     description: str = ""
     candidates: bool = True
     text: TextSection = TextSection()
     ngrams: NgramSection = NgramSection()
     head: LexicalHead = LexicalHead()
+    augment: AugmentSection = AugmentSection()
 
 
 class EncoderSection(Section):
@@ -91,12 +95,15 @@ class BiEncoderHead(Section):
 class BiEncoderRecipe(Section):
     """Frozen sentence-transformers embeddings of query and target, heads on [u, v, |u-v|, u*v, cosine]."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"augment"})
+
     kind: Literal["bi_encoder"]
     description: str = ""
     weights: WeightsSection
     text: TextSection = TextSection()
     encoder: EncoderSection = EncoderSection()
     head: BiEncoderHead = BiEncoderHead()
+    augment: AugmentSection = AugmentSection()
 
 
 class TreeHead(Section):
@@ -121,6 +128,8 @@ class CategoryTreeRecipe(Section):
     files (no labels are looked at).
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"augment"})
+
     kind: Literal["category_tree"]
     description: str = ""
     weights: WeightsSection
@@ -129,6 +138,7 @@ class CategoryTreeRecipe(Section):
     spaces: tuple[Literal["raw", "centred"], ...] = Field(("raw", "centred"), min_length=1)
     candidates: bool = True
     head: TreeHead = TreeHead()
+    augment: AugmentSection = AugmentSection()
 
 
 class CrossEncoderRecipe(Section):
@@ -143,7 +153,7 @@ class CrossEncoderRecipe(Section):
     the network by a word before the query (``[category]``, ``[title]``).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint"})
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint", "augment"})
 
     kind: Literal["cross_encoder"]
     description: str = ""
@@ -154,6 +164,7 @@ class CrossEncoderRecipe(Section):
     target_prefix: str = ""
     max_length: int = Field(96, ge=8, le=8192)
     training: TrainingSection = TrainingSection()
+    augment: TextAugmentSection = TextAugmentSection()
     init_from: str | None = None
     joint: Literal["heads", "tag"] | None = None
 
@@ -186,7 +197,7 @@ class CausalLoraRecipe(Section):
     `CrossEncoderRecipe`; joint training wants a template with ``{kind}``, which is "category" or "title".
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint"})
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint", "augment"})
 
     kind: Literal["causal_lora"]
     description: str = ""
@@ -194,6 +205,7 @@ class CausalLoraRecipe(Section):
     text: PromptSection = PromptSection()
     max_length: int = Field(160, ge=8, le=8192)
     training: CausalTrainingSection = CausalTrainingSection()
+    augment: TextAugmentSection = TextAugmentSection()
     init_from: str | None = None
     joint: Literal["tag"] | None = None
 
@@ -217,7 +229,7 @@ class TwoTowersRecipe(Section):
     text; with `hidden` the head has a hidden layer of that size. `init_from` is that of `CrossEncoderRecipe`.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"init_from"})
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "augment"})
 
     kind: Literal["two_towers"]
     description: str = ""
@@ -228,6 +240,7 @@ class TwoTowersRecipe(Section):
     max_length: int = Field(96, ge=8, le=8192)
     hidden: int = Field(0, ge=0)
     training: TrainingSection = TrainingSection()
+    augment: TextAugmentSection = TextAugmentSection()
     init_from: str | None = None
 
     @property

@@ -17,6 +17,7 @@ from filelock import FileLock
 from competition.errors import CompetitionError, MismatchError
 from competition.tasks import Task, get_task
 from oof.store import SCRATCH, Origin, PartKey, PartManifest
+from pipelines.augmenting import augmented, neighbour_space
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
@@ -139,12 +140,16 @@ def _make(
     )
     held_out = rows["train"][(fold == key.fold).to_numpy()]
     space, prior = _with_prior(space, run, recipe, key=key, held_out=held_out)
+    own = run.folds(task.name).with_groups(rows["train"])[(fold != key.fold).to_numpy()]
+    given = augmented(own, recipe.augment, task, seed=space.seed, space=neighbour_space(recipe.augment, space))
+    if given is not own:
+        prior["augment"] = {"rows": len(own), "became": len(given)}
     unseen = {"oof": held_out, **{name: frame for name, frame in rows.items() if name != "train"}}
     fitted = fit_and_score(
         recipe,
         task,
         space,
-        train=run.folds(task.name).with_groups(rows["train"])[(fold != key.fold).to_numpy()],
+        train=given,
         unseen={name: without_labels(frame) for name, frame in unseen.items()},
     )
     scores = {name: _scored(fitted.scores[name], frame) for name, frame in unseen.items()}
