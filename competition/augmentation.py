@@ -99,19 +99,19 @@ def with_suffixes(rows: pd.DataFrame, *, share: float, seed: int) -> pd.DataFram
 
 
 def with_extra(rows: pd.DataFrame, extra: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows, then the extra ones with ids of their own; `parent` of a row that is not extra is its own id.
+    """The rows, then the extra ones with ids of their own; `parent` is missing for rows that are not extra.
 
-    Extra rows are ordered by parent, so that their ids do not depend on the order of `rows`.
+    Extra rows are ordered by parent, so that their ids do not depend on the order of `rows`. Of their columns those that
+    `rows` have stay, and `SHOWN`.
     """
     added = pd.concat([frame.sort_values("parent", kind="stable") for frame in extra], ignore_index=True)
-    added["id"] = fresh_ids(rows["id"], len(added))
-    together = pd.concat([rows.assign(parent=rows["id"]), added], ignore_index=True)
-    together["label"] = together["label"].astype(rows["label"].dtype)
-    if "weight" in together:
-        together["weight"] = together["weight"].fillna(1.0)
+    parent = added["parent"].astype("Int64" if pd.api.types.is_integer_dtype(rows["id"]) else "str")
+    added = added.assign(id=fresh_ids(rows["id"], len(added)), parent=parent)
+    columns = [*rows, "parent", *([SHOWN] if SHOWN in added else [])]
+    together = pd.concat([rows, added[columns]], ignore_index=True)[columns]
     if SHOWN in together:
         together[SHOWN] = together[SHOWN].fillna("").astype("str")
-    return together
+    return together.astype({name: dtype for name, dtype in rows.dtypes.items() if together[name].dtype != dtype})
 
 
 def fresh_ids(ids: pd.Series, n: int) -> pd.Series:

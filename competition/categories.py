@@ -127,8 +127,8 @@ class CategoryTree:
 def category_coverage(train: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """How far the category paths of `other` are known from `train`, a line per way: ``seen, partly seen, unseen``.
 
-    A path is seen if it is a target of train, partly seen if it is a node above one or some of its levels, from the top,
-    are; unseen if not even its top level is.
+    A path is seen if it is a target of train; partly seen if it is a node above one, or its first levels are; unseen if
+    not even its top level is known.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Scores along one category path: what the rows above and below a row say within the same query.
 
 Where a category is relevant to a query, so is the category above it: on the `cup` data, QC, an ancestor that stands
-with the same query was relevant beside all of 5,634 (train) and 3,029 (dev) rows labelled 1, and beside 89 % and 78 % of
-the others. So scores along a path should not rise towards the leaf.
+with the same query was relevant beside all of 5,634 (train) and 3,029 (dev) rows labelled 1, and beside 89 % and 78 %
+of the others. So scores along a path should not rise towards the leaf.
 
 Nothing here looks at labels, and only rows of the same fold are compared, see `oof.features`.
 """

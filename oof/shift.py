@@ -32,9 +32,9 @@ def feature_shift(train: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     {'size': 1.0, 'score': 0.5}
     """
     origin = np.repeat([0, 1], [len(train), len(other)])
-    lowest = -np.finfo(np.float64).max
-    both = {name: np.concatenate([train[name], other[name]]).astype(np.float64) for name in train}
-    areas = {name: auc(origin, np.nan_to_num(values, nan=lowest)) for name, values in both.items()}
+    lowest = -np.finfo(np.float32).max
+    both = pd.concat([train, other], ignore_index=True).fillna(lowest)
+    areas = {str(name): auc(origin, both[name]) for name in train}
     return pd.Series({name: max(area, 1 - area) for name, area in areas.items()}, dtype="float64")
 
 

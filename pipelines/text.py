@@ -96,7 +96,8 @@ def target_text(rows: pd.DataFrame, task: Task, view: TargetView, tree: Category
     """
     targets = rows["target"]
     if SHOWN in rows:
-        targets = rows[SHOWN].where(rows[SHOWN] != "", targets)
+        shown = rows[SHOWN].fillna("")
+        targets = shown.where(shown != "", targets)
     if view == "path" or not task.target_is_category:
         return targets
     views: dict[str, Callable[[str], str]] = {

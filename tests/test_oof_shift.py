@@ -49,12 +49,14 @@ def test_nothing_is_found_in_rows_like_those_of_train() -> None:
 def test_a_handful_of_rows_excludes_nothing_by_chance() -> None:
     few = [make_frame(12, rows_per_target=2, seed=seed, labelled=False) for seed in range(20)]
     found = [name for frame in few for name in shifted_features(TRAIN, [frame])]
-    assert not {name for name in found if not name.endswith(("_size", "_length"))}
+    really_others = ("target_min", "target_max")  # targets have fewer rows here, so their extremes lie elsewhere
+    assert not {name for name in found if not (name.endswith(("_size", "_length")) or name.startswith(really_others))}
 
 
 def test_missing_values_count_as_a_value_of_their_own() -> None:
     train, other = pd.DataFrame({"x": [1.0, 2.0, 3.0]}), pd.DataFrame({"x": [np.nan, np.nan]})
     assert feature_shift(train, other)["x"] == 1.0
+    assert feature_shift(train.astype(np.float32), other.astype(np.float32))["x"] == 1.0
 
 
 def test_excluded_features_change_nothing_for_the_stacker() -> None:

@@ -33,7 +33,7 @@ def carve(rows: pd.DataFrame, n_rows: int, *, seed: int) -> tuple[pd.DataFrame, 
     """Rows to train on, and about `n_rows` others to evaluate on; no group stands on both sides.
 
     A group is that of the fold plan (`group`), or, where rows have none, the normalised query. At most a fifth of the
-    rows is taken for evaluation. Extra rows (`parent` is another row) of its groups are on neither side.
+    rows is taken for evaluation. Extra rows (those with a `parent`) of its groups are on neither side.
     """
     groups = rows["group"] if "group" in rows else map_distinct(rows["query"], normalise_query)
     codes, distinct = pd.factorize(groups)
@@ -43,7 +43,7 @@ def carve(rows: pd.DataFrame, n_rows: int, *, seed: int) -> tuple[pd.DataFrame, 
             room -= sizes[group]
             chosen.append(group)
     judged = np.isin(codes, chosen)
-    own = rows["parent"] == rows["id"] if "parent" in rows else np.ones(len(rows), dtype=bool)
+    own = rows["parent"].isna() if "parent" in rows else np.ones(len(rows), dtype=bool)
     return rows[~judged], rows[judged & own]
 
 
