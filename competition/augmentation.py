@@ -101,8 +101,8 @@ def with_suffixes(rows: pd.DataFrame, *, share: float, seed: int) -> pd.DataFram
 def with_extra(rows: pd.DataFrame, extra: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows, then the extra ones with ids of their own; `parent` is missing for rows that are not extra.
 
-    Extra rows are ordered by parent, so that their ids do not depend on the order of `rows`. Of their columns those that
-    `rows` have stay, and `SHOWN`.
+    Extra rows are ordered by parent, so that their ids do not depend on the order of `rows`. Of their columns `SHOWN`
+    stays, and those that `rows` have.
     """
     added = pd.concat([frame.sort_values("parent", kind="stable") for frame in extra], ignore_index=True)
     parent = added["parent"].astype("Int64" if pd.api.types.is_integer_dtype(rows["id"]) else "str")
