@@ -6,7 +6,7 @@ index keeps 2 KB per text. A pair that shares a band is then compared exactly.
 """
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from competition.tasks import Task
 SHINGLE = 3
 N_PERMUTATIONS = 128
 RECALL = 0.99
+ERRORS = 4.0  # standard errors of the share of places in which two signatures agree
+CHUNK = 100_000
 THRESHOLD = 0.7
 
 Codes = npt.NDArray[np.int64]
@@ -129,9 +131,14 @@ def near_duplicate_clusters(texts: Sequence[str], *, threshold: float = THRESHOL
     if not 0 < threshold <= 1:
         fault = Fault("threshold", str(threshold), "above 0, at most 1")
         raise CompetitionError("near-duplicates cannot be looked for", faults=[fault])
-    pairs = _alike(texts, _candidates(_signatures(texts, seed=seed), rows_per_band(threshold)), threshold)
-    links = coo_matrix((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), (len(texts), len(texts)))
-    labels = connected_components(links, directed=False)[1]
+    labels, links = np.arange(len(texts)), np.zeros((0, 2), dtype=np.int64)
+    signatures = _signatures(texts, seed=seed)
+    for candidates in _candidates(signatures, rows_per_band(threshold)):
+        apart = candidates[labels[candidates[:, 0]] != labels[candidates[:, 1]]]
+        links = np.concatenate([links, _alike(texts, _promising(signatures, apart, threshold), threshold)])
+        ones = np.ones(len(links), dtype=np.int8)
+        graph = coo_matrix((ones, (links[:, 0], links[:, 1])), (len(texts), len(texts)))
+        labels = connected_components(graph, directed=False)[1]
     return np.asarray(pd.factorize(labels)[0], dtype=np.int64)
 
 
@@ -170,17 +177,17 @@ def _signatures(texts: Sequence[str], *, seed: int) -> npt.NDArray[np.uint32]:
     return found
 
 
-def _candidates(signatures: npt.NDArray[np.uint32], n_rows: int) -> Codes:
-    """Pairs of places that share a band, ``(n_pairs, 2)``: each with the first in its bucket and the one before."""
-    found = [np.zeros((0, 2), dtype=np.int64)]
+def _candidates(signatures: npt.NDArray[np.uint32], n_rows: int) -> Iterator[Codes]:
+    """Band by band the pairs of places that share it, ``(n_pairs, 2)``: with the first of a bucket, the one before."""
     for start in range(0, N_PERMUTATIONS - n_rows + 1, n_rows):
         band = _hashed(signatures[:, start : start + n_rows])
         order = np.argsort(band, kind="stable")
         is_first = np.diff(band[order], prepend=band[order][:1] + 1) != 0
         starts, others = np.flatnonzero(is_first), np.flatnonzero(~is_first)
         first = starts[np.searchsorted(starts, others, side="right") - 1]
-        found += [np.stack([order[first], order[others]], axis=1), np.stack([order[others - 1], order[others]], axis=1)]
-    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+        to_first = np.stack([order[first], order[others]], axis=1)
+        to_one_before = np.stack([order[others - 1], order[others]], axis=1)
+        yield np.unique(np.sort(np.concatenate([to_first, to_one_before]), axis=1), axis=0)
 
 
 def _hashed(band: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
@@ -190,6 +197,15 @@ def _hashed(band: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
         mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     return mixed
+
+
+def _promising(signatures: npt.NDArray[np.uint32], pairs: Codes, threshold: float) -> Codes:
+    """Those of `pairs` whose signatures agree in as many places as texts as alike as that have, less `ERRORS` errors."""
+    least = threshold - ERRORS * np.sqrt(threshold * (1 - threshold) / N_PERMUTATIONS)
+    parts = np.array_split(pairs, len(pairs) // CHUNK + 1)
+    return np.concatenate(
+        [part[(signatures[part[:, 0]] == signatures[part[:, 1]]).mean(axis=1) >= least] for part in parts]
+    )
 
 
 def _alike(texts: Sequence[str], pairs: Codes, threshold: float) -> Codes:
