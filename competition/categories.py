@@ -7,12 +7,15 @@ The separator is a comma with no space after it; a comma followed by a space bel
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 SEPARATOR = re.compile(r",(?! )")
 ROOT = -1
+COVERAGE = SEEN, PARTLY, UNSEEN = ("seen", "partly seen", "unseen")
 
 
 def levels(path: str) -> list[str]:
@@ -101,7 +104,69 @@ class CategoryTree:
         """``(n_nodes,)`` number of children."""
         return np.bincount(self.parent[self.parent != ROOT], minlength=len(self.paths))
 
+    @cached_property
+    def names_below(self) -> dict[str, tuple[str, ...]]:
+        """Path -> the names of its children, sorted; "" has the top levels.
+
+        Examples
+        --------
+        >>> CategoryTree.of(["pets,dogs", "pets,cats,toys"]).names_below["pets"]
+        ('cats', 'dogs')
+        """
+        found: dict[str, list[str]] = {"": []}
+        for path, parent in zip(self.paths, self.parent.tolist(), strict=True):
+            found.setdefault(self.paths[parent] if parent != ROOT else "", []).append(leaf(path))
+        return {path: tuple(names) for path, names in found.items()}
+
     def places(self, paths: Iterable[str]) -> npt.NDArray[np.int64]:
         """``(n_paths,)`` place of every path among the nodes; a path that is no node is a KeyError."""
         place = {path: i for i, path in enumerate(self.paths)}
         return np.array([place[",".join(levels(path))] for path in paths], dtype=np.int64)
+
+
+def category_coverage(train: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """How far the category paths of `other` are known from `train`, a line per way: ``seen, partly seen, unseen``.
+
+    A path is seen if it is a target of train; partly seen if it is a node above one, or its first levels are; unseen if
+    not even its top level is known.
+
+    Returns
+    -------
+    Columns coverage, rows, share, targets (distinct), depth (mean number of levels of the rows), known_levels (mean
+    number of levels, from the top, that train knows), positive_rate (of the rows with a label, NaN without).
+
+    Examples
+    --------
+    >>> train = pd.DataFrame({"target": ["pets,dogs"]})
+    >>> other = pd.DataFrame({"target": ["pets,dogs", "pets,cats,toys", "shoes"], "label": [1, 1, 0]})
+    >>> category_coverage(train, other)[["coverage", "rows", "depth", "known_levels"]].values.tolist()
+    [['seen', 1, 2.0, 2.0], ['partly seen', 1, 3.0, 1.0], ['unseen', 1, 1.0, 0.0]]
+    """
+    seen = {tuple(levels(path)) for path in train["target"].unique()}
+    nodes = {chain[:depth] for chain in seen for depth in range(1, len(chain) + 1)}
+    codes, targets = pd.factorize(other["target"])
+    chains = [tuple(levels(path)) for path in targets]
+    known = [max((d for d in range(1, len(chain) + 1) if chain[:d] in nodes), default=0) for chain in chains]
+    kinds = [SEEN if chain in seen else PARTLY if n else UNSEEN for chain, n in zip(chains, known, strict=True)]
+    rows = pd.DataFrame(
+        {
+            "coverage": pd.Categorical(np.array(kinds, dtype=object)[codes], categories=COVERAGE),
+            "target": codes,
+            "depth": np.array([len(chain) for chain in chains], dtype=np.float64)[codes],
+            "known_levels": np.array(known, dtype=np.float64)[codes],
+            "label": other["label"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan),
+        }
+    )
+    grouped = rows.groupby("coverage", observed=False)
+    table = pd.DataFrame(
+        {
+            "rows": grouped.size(),
+            "share": grouped.size() / max(len(rows), 1),
+            "targets": grouped["target"].nunique(),
+            "depth": grouped["depth"].mean(),
+            "known_levels": grouped["known_levels"].mean(),
+            "positive_rate": grouped["label"].mean(),
+        }
+    )
+    table.index = table.index.astype("str")
+    return table.reset_index()

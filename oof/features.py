@@ -33,6 +33,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from oof.frame import PredictionFrame
+from oof.paths import path_features
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,7 +56,7 @@ SCRIPTS = (
 CATEGORICAL = ("language", "query_script")  # codes whose order means nothing
 
 
-def level2_features(frame: PredictionFrame, *, languages: Sequence[str]) -> pd.DataFrame:
+def level2_features(frame: PredictionFrame, *, languages: Sequence[str], paths: bool = False) -> pd.DataFrame:
     """The features of every row, ``(n_rows, n_features)`` float32 columns; NaN is missing.
 
     Parameters
@@ -64,6 +65,8 @@ def level2_features(frame: PredictionFrame, *, languages: Sequence[str]) -> pd.D
         Columns `query`, `target` and `query_en` that it lacks give no features.
     languages
         The languages known in training; the code of a language is its place here, of any other it is missing.
+    paths
+        With those of `oof.paths.path_features`.
     """
     parts = [
         _score_features(frame),
@@ -71,6 +74,7 @@ def level2_features(frame: PredictionFrame, *, languages: Sequence[str]) -> pd.D
         language_codes(frame.rows["language"], languages).to_frame("language"),
         frame.rows[[name for name in NOVELTY if name in frame.rows]].astype(np.float64),
         text_features(frame.rows),
+        *([path_features(frame)] if paths else []),
     ]
     return pd.concat([part.astype(np.float32) for part in parts], axis=1)
 

@@ -209,7 +209,7 @@ class MixFits:
 
     def __init__(self, blend: TunedBlend, frame: PredictionFrame) -> None:
         self._blend, self._frame = blend, frame
-        level2 = Level2.of(frame, excluded=blend.stack.excluded)
+        level2 = Level2.of(frame, excluded=blend.stack.excluded, paths=blend.stack.paths)
         self.members = {name: _fits(each, frame, level2) for name, each in blend.members().items()}
         self.structure = cache(self._structure)
 

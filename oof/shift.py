@@ -38,7 +38,9 @@ def feature_shift(train: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     return pd.Series({name: max(area, 1 - area) for name, area in areas.items()}, dtype="float64")
 
 
-def shifted_features(train: PredictionFrame, others: Sequence[PredictionFrame]) -> tuple[str, ...]:
+def shifted_features(
+    train: PredictionFrame, others: Sequence[PredictionFrame], *, paths: bool = False
+) -> tuple[str, ...]:
     """Names of the level-2 features that tell train rows from those of any other frame.
 
     That is an AUC above `LIMIT` by more than `ERRORS` standard errors of an AUC between like rows (Mann and Whitney
@@ -46,10 +48,10 @@ def shifted_features(train: PredictionFrame, others: Sequence[PredictionFrame]) 
     that training does not know is a missing value to the trees.
     """
     languages = sorted(train.rows["language"].unique())
-    own = level2_features(train.without_labels(), languages=languages).drop(columns=list(KEPT))
+    own = level2_features(train.without_labels(), languages=languages, paths=paths).drop(columns=list(KEPT))
     found: set[str] = set()
     for other in others:
-        shift = feature_shift(own, level2_features(other.without_labels(), languages=languages))
+        shift = feature_shift(own, level2_features(other.without_labels(), languages=languages, paths=paths))
         error = np.sqrt((train.n_rows + other.n_rows + 1) / (12 * train.n_rows * other.n_rows))
         found |= set(shift.index[shift > LIMIT + ERRORS * error])
     return tuple(name for name in own if name in found)

@@ -14,6 +14,7 @@ from oof.combiner import NOTHING, Folds, inner_scores, members
 from oof.features import CATEGORICAL, level2_features
 from oof.frame import PredictionFrame
 from oof.logistic import FittedLogistic, LanguageFits
+from oof.paths import PREFIX as PATH
 from oof.state import read_state, write_state
 from oof.weights import sigmoid
 
@@ -97,7 +98,8 @@ class FittedLightGBM:
         return cls(offset, tuple(state["languages"]), tuple(state["features"]), int(state["n_rounds"]), trees)
 
     def _tree_logits(self, frame: PredictionFrame) -> Floats:
-        features = level2_features(frame, languages=self.languages)
+        paths = any(name.startswith(PATH) for name in self.features)
+        features = level2_features(frame, languages=self.languages, paths=paths)
         if missing := [name for name in self.features if name not in features]:
             raise CompetitionError(
                 "the features are not those of training",
@@ -134,6 +136,9 @@ class LightGBMStacker:
         languages, at the same cross-fitted F1.
     excluded
         Level-2 features that are left out, such as those of `oof.shift.shifted_features`.
+    paths
+        With the features of `oof.paths`, for targets that are category paths. Measured on the `cup` data, QC: nested F1
+        .9586 without, .9596 with them (difference .0001 to .0018), F1 on dev .9605 and .9614 (-.0007 to .0027).
     """
 
     max_rounds: int = 300
@@ -144,6 +149,7 @@ class LightGBMStacker:
     num_threads: int | None = None
     held_out: Literal["fold", "language"] = "fold"
     excluded: tuple[str, ...] = ()
+    paths: bool = False
     name: str = "stack"
     kind: ClassVar[str] = "stack"
 
@@ -153,7 +159,7 @@ class LightGBMStacker:
 
     def over(self, frame: PredictionFrame, *, shared: "Level2 | None" = None) -> "BoostedFits":
         """Its fits without any folds of the frame; `shared` is what another stacker has made of the same frame."""
-        return BoostedFits(self, frame, shared or Level2.of(frame, excluded=self.excluded))
+        return BoostedFits(self, frame, shared or Level2.of(frame, excluded=self.excluded, paths=self.paths))
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,10 +185,10 @@ class Level2:
     offsets: LanguageFits
 
     @classmethod
-    def of(cls, frame: PredictionFrame, *, excluded: tuple[str, ...] = ()) -> "Level2":
+    def of(cls, frame: PredictionFrame, *, excluded: tuple[str, ...] = (), paths: bool = False) -> "Level2":
         """That of a frame, without the excluded features."""
         languages = tuple(sorted(frame.rows["language"].unique()))
-        features = level2_features(frame, languages=languages).drop(columns=list(excluded))
+        features = level2_features(frame, languages=languages, paths=paths).drop(columns=list(excluded))
         names, values = tuple(features.columns.astype(str)), features.to_numpy(dtype=np.float32)
         codes = [names.index(name) for name in CATEGORICAL if name in names]
         dataset = _dataset(values, frame.labels, codes=codes)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from competition.errors import CompetitionError, Fault
+from pipelines.augmenting import AugmentSection, TextAugmentSection
 from pipelines.sections import CausalTrainingSection, PairTextSection, PromptSection, TextSection, TrainingSection
 from pipelines.sections import ExtraSection as ExtraSection
 from pipelines.sections import Section as Section
@@ -56,7 +57,7 @@ class LexicalRecipe(Section):
     files (no labels are looked at).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"extra"})
+    later: ClassVar[frozenset[str]] = frozenset({"extra", "augment"})
 
     kind: Literal["lexical"]
     description: str = ""
@@ -65,6 +66,7 @@ class LexicalRecipe(Section):
     ngrams: NgramSection = NgramSection()
     head: LexicalHead = LexicalHead()
     extra: ExtraSection | None = None
+    augment: AugmentSection = AugmentSection()
 
 
 class EncoderSection(Section):
@@ -98,7 +100,7 @@ class BiEncoderHead(Section):
 class BiEncoderRecipe(Section):
     """Frozen sentence-transformers embeddings of query and target, heads on [u, v, |u-v|, u*v, cosine]."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"extra"})
+    later: ClassVar[frozenset[str]] = frozenset({"extra", "augment"})
 
     kind: Literal["bi_encoder"]
     description: str = ""
@@ -107,6 +109,7 @@ class BiEncoderRecipe(Section):
     encoder: EncoderSection = EncoderSection()
     head: BiEncoderHead = BiEncoderHead()
     extra: ExtraSection | None = None
+    augment: AugmentSection = AugmentSection()
 
 
 class TreeHead(Section):
@@ -131,7 +134,7 @@ class CategoryTreeRecipe(Section):
     files (no labels are looked at).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"extra"})
+    later: ClassVar[frozenset[str]] = frozenset({"extra", "augment"})
 
     kind: Literal["category_tree"]
     description: str = ""
@@ -142,6 +145,7 @@ class CategoryTreeRecipe(Section):
     candidates: bool = True
     head: TreeHead = TreeHead()
     extra: ExtraSection | None = None
+    augment: AugmentSection = AugmentSection()
 
 
 class CrossEncoderRecipe(Section):
@@ -156,7 +160,7 @@ class CrossEncoderRecipe(Section):
     the network by a word before the query (``[category]``, ``[title]``).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint", "extra"})
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint", "extra", "augment"})
 
     kind: Literal["cross_encoder"]
     description: str = ""
@@ -167,6 +171,7 @@ class CrossEncoderRecipe(Section):
     target_prefix: str = ""
     max_length: int = Field(96, ge=8, le=8192)
     training: TrainingSection = TrainingSection()
+    augment: TextAugmentSection = TextAugmentSection()
     init_from: str | None = None
     joint: Literal["heads", "tag"] | None = None
     extra: ExtraSection | None = None
@@ -200,7 +205,7 @@ class CausalLoraRecipe(Section):
     `CrossEncoderRecipe`; joint training wants a template with ``{kind}``, which is "category" or "title".
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint", "extra"})
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "joint", "extra", "augment"})
 
     kind: Literal["causal_lora"]
     description: str = ""
@@ -208,6 +213,7 @@ class CausalLoraRecipe(Section):
     text: PromptSection = PromptSection()
     max_length: int = Field(160, ge=8, le=8192)
     training: CausalTrainingSection = CausalTrainingSection()
+    augment: TextAugmentSection = TextAugmentSection()
     init_from: str | None = None
     joint: Literal["tag"] | None = None
     extra: ExtraSection | None = None
@@ -232,7 +238,7 @@ class TwoTowersRecipe(Section):
     text; with `hidden` the head has a hidden layer of that size. `init_from` is that of `CrossEncoderRecipe`.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"init_from", "extra"})
+    later: ClassVar[frozenset[str]] = frozenset({"init_from", "extra", "augment"})
 
     kind: Literal["two_towers"]
     description: str = ""
@@ -243,6 +249,7 @@ class TwoTowersRecipe(Section):
     max_length: int = Field(96, ge=8, le=8192)
     hidden: int = Field(0, ge=0)
     training: TrainingSection = TrainingSection()
+    augment: TextAugmentSection = TextAugmentSection()
     init_from: str | None = None
     extra: ExtraSection | None = None
 

@@ -21,6 +21,7 @@ from oof.frame import PredictionFrame
 from oof.level2_folds import with_level2_folds
 from oof.logistic import LanguageLogistic, LogisticStacker
 from oof.mix import TunedBlend
+from oof.paths import has_paths
 from oof.segments import SegmentChoice, SegmentCuts, choose_segment_cuts
 from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
@@ -93,7 +94,8 @@ def make_combiner(name: str, frames: Mapping[str, PredictionFrame], *, seed: int
 def _suited(stack: LightGBMStacker, frames: Mapping[str, PredictionFrame]) -> LightGBMStacker:
     """The stacker for what dev and test are like."""
     others = [frame for split, frame in frames.items() if split != "train"]
-    excluded = shifted_features(frames["train"], others)
+    stack = replace(stack, paths=has_paths(frames["train"]))
+    excluded = shifted_features(frames["train"], others, paths=stack.paths)
     if excluded:
         log.info("trees do without what differs in dev or test: %s", ", ".join(excluded))
     known = frames["train"].rows["language"].unique()

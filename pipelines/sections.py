@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 View = Literal["original", "english", "both"]
-TargetView = Literal["path", "leaf", "tagged"]
+TargetView = Literal["path", "leaf", "tagged", "ancestors", "siblings"]
 
 PROMPT_FIELDS = ("query", "english", "target", "language", "kind")
 COMPETITION_LIMIT = 15e9  # parameters, CIKM 2025 AnalytiCup
@@ -66,8 +66,9 @@ class PairTextSection(TextSection):
     """How a row becomes the two texts that a cross-encoder reads.
 
     `language_tag` puts the row's language before the query (``[es] zapatos``). `target` shows a category as its
-    ``path``, its ``leaf`` alone, or ``tagged`` with depths (``<1> home & garden <2> cookware``); titles stay as
-    they are.
+    ``path``, its ``leaf`` alone, ``tagged`` with depths (``<1> home & garden <2> cookware``), the leaf and its nearest
+    ``ancestors`` (``cookware < home & garden``), or the path with some of its ``siblings`` in the tree that the run's
+    files span (``home & garden,cookware (beside: bedding, lamps)``); titles stay as they are.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"language_tag", "target"})

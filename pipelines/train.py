@@ -18,6 +18,7 @@ from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds
 from competition.tasks import Task, get_task
 from oof.store import SCRATCH, Origin, PartKey, PartManifest
+from pipelines.augmenting import augmented, neighbour_space
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.extra_rows import with_extra_rows
 from pipelines.pretraining import begin_from, origin_values, other_tasks
@@ -141,7 +142,10 @@ def _make(
     )
     held_out = rows["train"][(folds.align(rows["train"]) == key.fold).to_numpy()]
     space, prior = _with_prior(space, run, recipe, key=key, held_out=held_out)
-    train = folds.with_groups(rows["train"])[folds.training_rows(key.fold, rows["train"])]
+    own = folds.with_groups(rows["train"])[folds.training_rows(key.fold, rows["train"])]
+    train = augmented(own, recipe.augment, task, seed=space.seed, space=neighbour_space(recipe.augment, space))
+    if train is not own:
+        prior["augment"] = {"rows": len(own), "became": len(train)}
     if recipe.extra is not None:
         train, prior["extra"] = with_extra_rows(run, train, recipe.extra, key)
     unseen = {"oof": held_out, **{name: frame for name, frame in rows.items() if name != "train"}}

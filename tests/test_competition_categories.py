@@ -1,11 +1,12 @@
 """Category paths: commas inside names, prefixes, and the tree that paths span."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from competition.categories import ROOT, CategoryTree, leaf, levels, prefix, top_level
+from competition.categories import ROOT, CategoryTree, category_coverage, leaf, levels, prefix, top_level
 
 NAMES = st.sampled_from(["a", "b", "c & d", "kitchen, dining & bar", "ü"])
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(",".join)
@@ -58,3 +59,47 @@ def test_the_tree_does_not_depend_on_order_or_repeats(paths: list[str], random: 
 def test_a_path_that_is_no_node_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         CategoryTree.of(["pets"]).places(["toys"])
+
+
+def test_coverage_tells_seen_from_partly_seen_and_unseen() -> None:
+    train = pd.DataFrame({"target": ["pets,dogs,toys", "home,kitchen, dining & bar", "home,kitchen, dining & bar"]})
+    other = pd.DataFrame(
+        {
+            "target": [
+                "pets,dogs,toys",  # a target of train
+                "pets,dogs",  # a node above one
+                "pets,dogs,toys,balls",  # below one
+                "home,kitchen, dining & bar,pans",
+                "home,kitchen",  # half a name is another name
+                "garden",
+                "garden",
+            ],
+            "label": pd.array([1, 0, 1, None, None, 0, 1], dtype="Int8"),
+        }
+    )
+    table = category_coverage(train, other).set_index("coverage")
+    assert table.index.tolist() == ["seen", "partly seen", "unseen"]
+    assert table["rows"].tolist() == [1, 4, 2]
+    assert table["targets"].tolist() == [1, 4, 1]
+    assert table["share"].tolist() == pytest.approx([1 / 7, 4 / 7, 2 / 7])
+    assert table["depth"].tolist() == pytest.approx([3, (2 + 4 + 3 + 2) / 4, 1])
+    assert table["known_levels"].tolist() == pytest.approx([3, (2 + 3 + 2 + 1) / 4, 0])
+    assert table["positive_rate"].tolist() == pytest.approx([1, 0.5, 0.5])
+
+
+def test_coverage_of_nothing_and_without_labels() -> None:
+    train = pd.DataFrame({"target": ["a"]})
+    nothing = pd.DataFrame({"target": pd.Series([], dtype="str"), "label": pd.array([], dtype="Int8")})
+    assert category_coverage(train, nothing)["rows"].tolist() == [0, 0, 0]
+    blind = pd.DataFrame({"target": ["a"], "label": pd.array([None], dtype="Int8")})
+    assert category_coverage(train, blind)["positive_rate"].isna().all()
+
+
+def test_names_below_list_every_node_once() -> None:
+    tree = CategoryTree.of(["pets,dogs,toys", "pets,cats", "home,kitchen, dining & bar"])
+    assert tree.names_below == {
+        "": ("home", "pets"),
+        "home": ("kitchen, dining & bar",),
+        "pets": ("cats", "dogs"),
+        "pets,dogs": ("toys",),
+    }

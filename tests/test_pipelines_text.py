@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import make_tokenizer
 
+from competition.categories import CategoryTree
 from competition.errors import CompetitionError
 from competition.tasks import QC, QI
 from pipelines.encoding import encode_pairs, encode_prompts, render
 from pipelines.sections import PairTextSection, PromptSection
-from pipelines.text import english, pair_texts, prompt_texts, query_text, target_text
+from pipelines.text import english, pair_texts, prompt_texts, query_text, target_text, with_ancestors
 from pipelines.tokens import TokenRows
 
 TEXT = st.text(max_size=6)
@@ -56,6 +57,8 @@ PATHS = ["home & garden,kitchen, dining & bar,cookware", "shoes", ""]
         ("path", PATHS),
         ("leaf", ["cookware", "shoes", ""]),
         ("tagged", ["<1> home & garden <2> kitchen, dining & bar <3> cookware", "<1> shoes", ""]),
+        ("ancestors", ["cookware < kitchen, dining & bar < home & garden", "shoes", ""]),
+        ("siblings", PATHS),  # without a tree there are none
     ],
 )
 def test_categories_are_shown_as_asked_and_titles_as_they_are(view: Any, texts: list[str]) -> None:
@@ -63,6 +66,22 @@ def test_categories_are_shown_as_asked_and_titles_as_they_are(view: Any, texts: 
     assert target_text(rows, QC, view).tolist() == texts
     assert target_text(rows, QC, view).index.tolist() == [4, 2, 9]
     assert target_text(rows, QI, view).tolist() == PATHS
+
+
+def test_siblings_are_those_of_the_tree_few_and_short() -> None:
+    many = [f"home,room {i}" for i in range(9)]
+    long = [f"garden,{letter * 50}" for letter in "abcde"]
+    tree = CategoryTree.of([*many, *long, "pets,dogs,toys", "shoes"])
+    rows = pd.DataFrame({"target": ["home,room 2", "garden,new", "pets,dogs,toys", "shoes", "", "none,such"]})
+    texts = target_text(rows, QC, "siblings", tree).tolist()
+    assert texts[0] == "home,room 2 (beside: room 0, room 1, room 3, room 4, room 5)"
+    assert texts[1] == f"garden,new (beside: {'a' * 50}, {'b' * 50})"
+    assert texts[2:] == ["pets,dogs,toys", "shoes (beside: garden, home, pets)", "", "none,such"]
+    assert pair_texts(rows.assign(query="x"), QC, PairTextSection(target="siblings"), tree)["target"].tolist() == texts
+
+
+def test_the_nearest_ancestors_are_shown() -> None:
+    assert with_ancestors("a,b,c,d,e,f") == "f < e < d < c"
 
 
 def test_the_language_stands_before_the_query() -> None:

@@ -34,7 +34,7 @@ def carve(rows: pd.DataFrame, n_rows: int, *, seed: int) -> tuple[pd.DataFrame, 
     """Rows to train on, and about `n_rows` others to evaluate on; no group stands on both sides.
 
     A group is that of the fold plan (`group`), or, where rows have none, the normalised query. At most a fifth of the
-    rows is taken for evaluation.
+    rows is taken for evaluation. Extra rows (those with a `parent`) of its groups are on neither side.
     """
     groups = rows["group"] if "group" in rows else map_distinct(rows["query"], normalise_query)
     codes, distinct = pd.factorize(groups)
@@ -44,7 +44,8 @@ def carve(rows: pd.DataFrame, n_rows: int, *, seed: int) -> tuple[pd.DataFrame, 
             room -= sizes[group]
             chosen.append(group)
     judged = np.isin(codes, chosen)
-    return rows[~judged], rows[judged]
+    own = rows["parent"].isna() if "parent" in rows else np.ones(len(rows), dtype=bool)
+    return rows[~judged], rows[judged & own]
 
 
 def evaluation_due(n_per_epoch: int, steps_per_epoch: float, step: int) -> bool:

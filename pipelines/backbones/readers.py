@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from competition.categories import CategoryTree
 from competition.tasks import Task, get_task
 from pipelines.backbones.answers import answer_labels
 from pipelines.backbones.evaluation import Labelled
@@ -49,10 +50,11 @@ class PairReader:
 
     recipe: CrossEncoderRecipe
     tokenizer: Any
+    tree: CategoryTree | None = None
 
     def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
         """Both sides with their prefixes, see `Reader`."""
-        return _prefixed_texts(self.recipe, rows, task)
+        return _prefixed_texts(self.recipe, rows, task, self.tree)
 
     def inputs(self, texts: pd.DataFrame) -> TokenRows:
         """Pairs of at most the recipe's length; the target is cut first."""
@@ -74,10 +76,11 @@ class TowersReader:
 
     recipe: TwoTowersRecipe
     tokenizer: Any
+    tree: CategoryTree | None = None
 
     def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
         """Both texts with their prefixes, see `Reader`."""
-        return _prefixed_texts(self.recipe, rows, task)
+        return _prefixed_texts(self.recipe, rows, task, self.tree)
 
     def inputs(self, texts: pd.DataFrame) -> TextPairs:
         """Texts of at most the recipe's length, each cut at its end."""
@@ -88,8 +91,10 @@ class TowersReader:
         return model(**batch)["logits"]
 
 
-def _prefixed_texts(recipe: CrossEncoderRecipe | TwoTowersRecipe, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
-    texts = pair_texts(rows, task, recipe.text)
+def _prefixed_texts(
+    recipe: CrossEncoderRecipe | TwoTowersRecipe, rows: pd.DataFrame, task: Task, tree: CategoryTree | None
+) -> pd.DataFrame:
+    texts = pair_texts(rows, task, recipe.text, tree)
     if recipe.joint == "tag":
         texts["query"] = f"[{target_kind(task)}] " + texts["query"]
     texts["query"] = recipe.query_prefix + texts["query"]
@@ -104,10 +109,11 @@ class AnswerReader:
     recipe: CausalLoraRecipe
     tokenizer: Any
     labels: tuple[int, int]
+    tree: CategoryTree | None = None
 
     def texts(self, rows: pd.DataFrame, task: Task) -> pd.DataFrame:
         """The values of the template's fields, see `Reader`."""
-        return prompt_texts(rows, task, self.recipe.text)
+        return prompt_texts(rows, task, self.recipe.text, self.tree)
 
     def inputs(self, texts: pd.DataFrame) -> TokenRows:
         """Prompts of at most the recipe's length; the target is cut first, the template never."""
@@ -167,15 +173,18 @@ def _read_corpus(recipe: TransformerRecipe, folder: Path, corpus: Corpus, task: 
 @lru_cache(maxsize=4)
 def reading_of(recipe: TransformerRecipe, tokenizer: Any, corpus: Corpus, task: Task) -> Reading:
     """The reading of a run's texts with this very tokenizer."""
-    reader = reader_of(recipe, tokenizer)
+    reader = reader_of(recipe, tokenizer, corpus.tree if task.target_is_category else None)
     return Reading(tokenizer, reader, RunTokens.read(reader.inputs, reader.texts(corpus.pairs, task)))
 
 
-def reader_of(recipe: TransformerRecipe, tokenizer: Any) -> Reader:
-    """The reader of the recipe's kind. For answers the tokenizer pads on the left from now on."""
+def reader_of(recipe: TransformerRecipe, tokenizer: Any, tree: CategoryTree | None = None) -> Reader:
+    """The reader of the recipe's kind; `tree` is that of the task's targets, for texts that show it.
+
+    For answers the tokenizer pads on the left from now on.
+    """
     if isinstance(recipe, CrossEncoderRecipe):
-        return PairReader(recipe, tokenizer)
+        return PairReader(recipe, tokenizer, tree)
     if isinstance(recipe, TwoTowersRecipe):
-        return TowersReader(recipe, tokenizer)
+        return TowersReader(recipe, tokenizer, tree)
     tokenizer.padding_side = "left"
-    return AnswerReader(recipe, tokenizer, answer_labels(recipe, tokenizer))
+    return AnswerReader(recipe, tokenizer, answer_labels(recipe, tokenizer), tree)
