@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from competition import pair_audits, range_audits, shift_audits, text_audits
+from competition import likeness_audits, pair_audits, range_audits, shift_audits, text_audits
 from competition.errors import Fault
 from competition.inspection import InspectedFile, InspectedFolder, inspect_competition
 from competition.raw_rows import Finding
@@ -29,6 +29,8 @@ AUDITS: tuple[Audit, ...] = (
     Audit("what folds share", pair_audits.audit_folds),
     Audit("rows per language", shift_audits.audit_languages),
     Audit("category shift", shift_audits.audit_categories),
+    Audit("category coverage", likeness_audits.audit_coverage),
+    Audit("near-duplicates", likeness_audits.audit_near_duplicates),
     Audit("label prior per language", shift_audits.audit_priors),
     Audit("train or test", shift_audits.audit_adversarial),
     Audit("expected F1", range_audits.audit_range),
