@@ -200,7 +200,7 @@ def _hashed(band: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
 
 
 def _promising(signatures: npt.NDArray[np.uint32], pairs: Codes, threshold: float) -> Codes:
-    """Those of `pairs` whose signatures agree in as many places as texts as alike as that have, less `ERRORS` errors."""
+    """Those of `pairs` whose signatures agree in as many places as those of alike texts do, less `ERRORS` errors."""
     least = threshold - ERRORS * np.sqrt(threshold * (1 - threshold) / N_PERMUTATIONS)
     parts = np.array_split(pairs, len(pairs) // CHUNK + 1)
     return np.concatenate(
