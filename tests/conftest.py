@@ -3,9 +3,13 @@
 import logging
 from pathlib import Path
 
+import hypothesis
 import pytest
 from click.testing import CliRunner
 from tiny import save_tiny, save_tiny_translator
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is not a fault
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

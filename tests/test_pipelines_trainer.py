@@ -187,6 +187,17 @@ def test_rows_to_evaluate_on_are_real_ones_with_their_labels(bert: Path, tmp_pat
     assert (trained["soft_label"] == 0.5).all()
 
 
+def test_copies_of_rows_to_evaluate_on_are_not_trained_on(bert: Path, tmp_path: Path) -> None:
+    own = with_targets(ROWS["label"], 1.0).assign(group=ROWS["query"])
+    copies = own.assign(id=-1 - own["id"], query="other words", extra=True)
+    model = unfitted(bert, tmp_path, "training.evaluate=1", "training.evaluate_rows=10")
+    trained, judged = model._slice(pd.concat([own, copies], ignore_index=True))
+    assert len(judged)
+    assert not judged["extra"].any()
+    assert trained["extra"].any()
+    assert not set(trained["group"]) & set(judged["group"])
+
+
 def test_several_masks_are_drawn_in_training_only(bert: Path) -> None:
     from transformers import AutoModel
 

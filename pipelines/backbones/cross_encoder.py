@@ -170,7 +170,10 @@ class CrossEncoder:
         return train.sample(limit, random_state=self.workspace.seed)
 
     def _slice(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Rows to train on, and those to evaluate on while it trains (none unless the recipe asks for them)."""
+        """Rows to train on, and those to evaluate on while it trains (none unless the recipe asks for them).
+
+        Extra rows are never evaluated on, nor trained on where their group is: they may be a judged row in other words.
+        """
         training = self.recipe.training
         if not training.evaluate:
             return rows, rows[:0]
@@ -182,4 +185,7 @@ class CrossEncoder:
                 f"the {len(judged):,} rows to evaluate on while training do not have both labels",
                 advice="raise training.evaluate_rows, or set training.evaluate = 0",
             )
-        return (pd.concat([trained, rows[extra]]) if extra.any() else trained), judged
+        if not extra.any():
+            return trained, judged
+        besides = rows[extra]
+        return pd.concat([trained, besides[~besides["group"].isin(judged["group"])]]), judged
