@@ -94,6 +94,9 @@ def settings_options(command: Command) -> Command:
             type=click.Path(path_type=Path),
             help="CSV language,origin_query,translated_query with English translations.",
         ),
+        click.option(
+            "--relabel-unknown", is_flag=True, help="Queries marked en whose translation differs get the language unk."
+        ),
         click.option("--limit", type=int, help="Use about this many training rows per task (whole queries)."),
         run_option,
     ]

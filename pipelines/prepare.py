@@ -30,6 +30,11 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
     CompetitionError
         The input files have faults (all are named), or the run holds rows of other files.
     """
+    if settings.relabel_unknown and settings.translations is None:
+        raise CompetitionError(
+            "queries that are not English are told by their translations, and there are none",
+            advice="make them with relstack translate --english, and name them with --translations",
+        )
     tasks = [get_task(name) for name in settings.tasks]
     data = read_competition(Path(settings.data), tasks)
     translations = read_translations(Path(settings.translations)) if settings.translations else None

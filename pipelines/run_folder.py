@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds
+from competition.languages import relabel_unknown
 from competition.rows import digest_rows
 from competition.tasks import SPLITS, Task, get_task
 from oof.store import Origin, PartStore
@@ -33,6 +34,7 @@ class RunSettings(Section):
     seed: int = Field(0, ge=0)
     cleaning: str = "winner"
     translations: str | None = None
+    relabel_unknown: bool = False
     limit: int | None = Field(None, ge=10)
     overrides: tuple[str, ...] = ()
 
@@ -165,9 +167,16 @@ class RunFolder:
         return read_rows_of_run(self, task, _stamp(self, task))
 
     def with_english(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Cleaned rows with `query_en` from the run's translations, "" where it has none."""
+        """Cleaned rows with `query_en` from the run's translations, "" where it has none.
+
+        Where the run relabels, queries that say English and are not get the language ``unk``; `raw_language` is what
+        the file says.
+        """
         known = pd.read_parquet(self.translations_file) if self.translations_file.is_file() else None
-        return rows.assign(query_en=english_of(rows, known))
+        rows = rows.assign(query_en=english_of(rows, known))
+        if not self.settings().relabel_unknown:
+            return rows
+        return rows.assign(raw_language=rows["language"], language=relabel_unknown(rows))
 
     def folds(self, task: str) -> Folds:
         """The task's saved folds."""

@@ -98,7 +98,7 @@ def row_ids(rows: pd.DataFrame) -> list[RowId]:
 def raw_fields(rows: pd.DataFrame) -> list[Fields]:
     """What a submission repeats of every row, as it stood in the input file: language, query, target.
 
-    A null stays None.
+    A null stays None. Rows whose language was changed have a `raw_language`.
 
     Examples
     --------
@@ -107,6 +107,6 @@ def raw_fields(rows: pd.DataFrame) -> list[Fields]:
     """
     columns = [
         rows[name].to_numpy(dtype=object, na_value=None).tolist()  # type: ignore[call-overload]  # None is a value
-        for name in ("language", "raw_query", "raw_target")
+        for name in ("raw_language" if "raw_language" in rows else "language", "raw_query", "raw_target")
     ]
     return list(zip(*columns, strict=True))

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 
 from competition.errors import CompetitionError, MismatchError
+from competition.languages import UNKNOWN
 from competition.sample import write_sample
 from competition.tasks import QI
 from pipelines.audit import adversarial_tables, fold_tables
 from pipelines.prepare import limit_rows, plan_kind, prepare, read_translations, split
 from pipelines.run_folder import RunFolder, RunSettings
+from submissions.build import raw_fields
 
 
 def write_data(folder: Path, *, n_train: int = 60) -> Path:
@@ -147,3 +149,27 @@ def test_what_tells_test_from_held_out_rows_is_a_table_per_task(tmp_path: Path) 
 def test_a_plan_may_be_named_per_task(tmp_path: Path) -> None:
     for plan, kind in (("query-group", "query-group"), ("QI=query-group", "query-group"), ("auto", "query-group")):
         assert plan_kind(settings(tmp_path, plan=plan), QI, {}) == kind
+
+
+def test_queries_that_say_english_and_are_not_get_a_language_of_their_own(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    queries = pd.read_json(data / "train_QI.txt", lines=True)
+    english = queries.loc[queries["language"] == "en", "origin_query"].drop_duplicates()
+    foreign = english.iloc[0]
+    lines = [{"language": "en", "origin_query": query, "translated_query": query} for query in english]
+    lines[0]["translated_query"] = "something else"
+    pd.DataFrame(lines).to_csv(tmp_path / "english.csv", index=False)
+    run = RunFolder(tmp_path / "run")
+    prepare(run, settings(data, translations=str(tmp_path / "english.csv"), relabel_unknown=True))
+    rows = run.rows("QI")["train"]
+    unknown = rows["language"] == UNKNOWN
+    assert set(rows.loc[unknown, "raw_query"]) == {foreign}
+    assert (rows["language"] == "en").any()
+    assert set(rows.loc[unknown, "raw_language"]) == {"en"}
+    assert (rows["raw_language"][~unknown] == rows["language"][~unknown]).all()
+    assert {language for language, *_ in raw_fields(rows)} == set(queries["language"])
+
+
+def test_without_translations_nothing_can_be_told_to_be_foreign(tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError, match="relstack translate --english"):
+        prepare(RunFolder(tmp_path / "run"), settings(write_data(tmp_path / "data"), relabel_unknown=True))
