@@ -2,19 +2,27 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from competition.errors import Fault, MismatchError
-from competition.folds import name_ids
-
-if TYPE_CHECKING:
-    from competition.fold_store import Folds
+from competition.folds import FoldPlan, Mask, name_ids
 
 
-def require_same(saved: "Folds", new: "Folds", *, where: Path) -> None:
+class Comparable(Protocol):
+    """What `competition.fold_store.Folds` have to be compared by."""
+
+    @property
+    def plan(self) -> FoldPlan: ...
+    @property
+    def ids(self) -> pd.Series: ...
+    @property
+    def withheld(self) -> Mask | None: ...
+
+
+def require_same(saved: Comparable, new: Comparable, *, where: Path) -> None:
     """Refuse folds that are not the saved ones; what differs is named."""
     old_fields, new_fields = asdict(saved.plan), asdict(new.plan)
     faults = [
@@ -44,7 +52,7 @@ def id_faults(*, saved: pd.Series, given: pd.Series) -> list[Fault]:
     return faults
 
 
-def _row_faults(saved: "Folds", new: "Folds") -> list[Fault]:
+def _row_faults(saved: Comparable, new: Comparable) -> list[Fault]:
     """How folds of the same ids differ."""
     places = pd.Index(saved.ids).get_indexer(pd.Index(new.ids))
     faults = []

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from competition.errors import CompetitionError, Fault
-from pipelines.augmenting import AugmentSection, TextAugmentSection
+from pipelines.augment_section import AugmentSection, TextAugmentSection
 from pipelines.sections import CausalTrainingSection, PairTextSection, PromptSection, TextSection, TrainingSection
 from pipelines.sections import ExtraSection as ExtraSection
 from pipelines.sections import Section as Section

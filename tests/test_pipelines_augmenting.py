@@ -13,7 +13,8 @@ from competition.errors import CompetitionError
 from competition.sample import write_sample
 from competition.tasks import QC, QI, Task
 from oof.store import PartKey
-from pipelines.augmenting import AugmentSection, TextAugmentSection, augmented, neighbour_space
+from pipelines.augment_section import AugmentSection, TextAugmentSection
+from pipelines.augmenting import augmented, neighbour_space
 from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.evaluation import carve
 from pipelines.backbones.lexical import Lexical
