@@ -41,7 +41,7 @@ def language_cuts(train: PredictionFrame, scores: np.ndarray) -> pd.DataFrame:
     `gain` with `low` and `high` is the nested gain in F1 of all languages' cuts together over the global cut.
     """
     language = train.rows["language"].to_numpy()
-    choice = choose_segment_cuts(train.labels, scores, language, fold=train.fold, groups=train.group)
+    choice = choose_segment_cuts(train.labels, scores, language, fold=train.level2_fold, groups=train.group)
     names, n_rows = np.unique(language, return_counts=True)
     gain = {"gain": choice.gain.estimate, "low": choice.gain.low, "high": choice.gain.high}
     return pd.DataFrame(
