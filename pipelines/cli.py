@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli_check import check
+from pipelines.cli_ensembles import ensemble_commands
 from pipelines.cli_models import model_commands
 from pipelines.cli_options import (
     Command,
     format_option,
-    learners_option,
     names_of,
     run_folder,
     run_option,
@@ -168,26 +168,8 @@ def split(run_dir: Path, output: Any, **options: Any) -> None:
     print_tables(fold_tables(run), output)
 
 
-for _command in [*model_commands(), *selftraining_commands(), *translate_commands()]:
+for _command in [*model_commands(), *ensemble_commands(), *selftraining_commands(), *translate_commands()]:
     main.add_command(_command)
-
-
-@main.command()
-@run_option
-@task_option
-@learners_option
-def stack(run_dir: Path, task: str | None, models: str | None) -> None:
-    """Combine the base learners with the LightGBM stacker."""
-    _combine(run_dir, task, "stack", models)
-
-
-@main.command()
-@run_option
-@task_option
-@learners_option
-def blend(run_dir: Path, task: str | None, models: str | None) -> None:
-    """Combine the base learners with the Optuna-tuned blend."""
-    _combine(run_dir, task, "blend", models)
 
 
 @main.command()
@@ -300,89 +282,6 @@ def run(run_dir: Path, dry_run: bool, output: Any, **options: Any) -> None:
     _submit(folder, "best", None, "final")
 
 
-@main.group()
-def ensemble() -> None:
-    """Look into the ensembles of a run."""
-
-
-@ensemble.command()
-@run_option
-@task_option
-@click.option("--name", required=True, help="mean, greedy, convex, logistic-by-language, ...: any that evaluate lists.")
-@learners_option
-def make(run_dir: Path, task: str | None, name: str, models: str | None) -> None:
-    """Combine the base learners with any of the combiners; then it can be submitted by its name."""
-    _combine(run_dir, task, name, models)
-
-
-@ensemble.command()
-@run_option
-@task_option
-@click.option("--name", "names", multiple=True, help="A combiner; all if left out.")
-@click.option("--repeats", default=1, show_default=True, help="Nested estimates, each over folds dealt anew.")
-@format_option
-def evaluate(run_dir: Path, task: str | None, names: tuple[str, ...], repeats: int, output: Any) -> None:
-    """Nested F1 of every combiner, how much its own rows flatter it, F1 on labelled dev, differences to the default."""
-    from pipelines.evaluating import evaluate as make_tables
-    from pipelines.output import print_tables
-
-    run = run_folder(run_dir)
-    tables: dict[str, Any] = {}
-    for each in [task] if task else [t.name for t in run.tasks()]:
-        tables |= make_tables(run, each, names, n_repeats=repeats)
-    print_tables(tables, output)
-
-
-@ensemble.command(name="compare")
-@click.argument("first")
-@click.argument("second")
-@run_option
-@task_option
-@format_option
-def compare_entries(first: str, second: str, run_dir: Path, task: str | None, output: Any) -> None:
-    """Two base learners or ensembles on the same training rows: paired interval, McNemar's test, per language too."""
-    from pipelines.evaluating import compare_entries as make_table
-    from pipelines.output import print_tables
-
-    run = run_folder(run_dir)
-    names = [task] if task else [t.name for t in run.tasks()]
-    print_tables({f"{each}: {first} against {second}": make_table(run, each, first, second) for each in names}, output)
-
-
-@ensemble.command()
-@run_option
-@task_option
-@click.option("--name", "names", multiple=True, help="An ensemble (stack, blend); all finished ones if left out.")
-@format_option
-def explain(run_dir: Path, task: str | None, names: tuple[str, ...], output: Any) -> None:
-    """Weights, importance of features, and what each base learner adds (the ensemble is fitted again without it)."""
-    from pipelines.explaining import explain as make_tables
-    from pipelines.output import print_tables
-
-    run = run_folder(run_dir)
-    tables: dict[str, Any] = {}
-    for each in [task] if task else [t.name for t in run.tasks()]:
-        tables |= make_tables(run, each, names)
-    print_tables(tables, output)
-
-
-@main.command()
-@run_option
-@task_option
-@click.option("--top", default=20, show_default=True, help="Rows listed per task, the surest doubts first.")
-@format_option
-def labels(run_dir: Path, task: str | None, top: int, output: Any) -> None:
-    """Training rows whose label no base learner believes: how many per language, and which."""
-    from pipelines.label_report import label_tables
-    from pipelines.output import print_tables
-
-    run = run_folder(run_dir)
-    tables: dict[str, Any] = {}
-    for each in [task] if task else [t.name for t in run.tasks()]:
-        tables |= label_tables(run, each, top=top)
-    print_tables(tables, output)
-
-
 def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, prior_matched: bool = False) -> None:
     from pipelines.submitting import submit as make_submission
     from pipelines.timing import timed
@@ -392,16 +291,6 @@ def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, pr
     click.echo(f"validation {files.validation}", err=True)
     paths = [*files.texts.values(), *files.csvs.values(), files.zip]
     click.echo("\n".join(str(path) for path in paths), err=True)
-
-
-def _combine(run_dir: Path, task: str | None, name: str, models: str | None) -> None:
-    from pipelines.ensembling import ensemble
-    from pipelines.timing import timed
-
-    run = run_folder(run_dir)
-    for each in [task] if task else [t.name for t in run.tasks()]:
-        with timed(run, f"{name} {each}"):
-            print(ensemble(run, each, name, names_of(models) if models else None))
 
 
 def _expected(run: "RunFolder", split: str | None) -> tuple[dict[str, Any], list[Any]]:
