@@ -116,8 +116,10 @@ def cross_fitted_scores(combiner: Combiner, frame: PredictionFrame) -> Floats:
     """The score of every row, ``(n_rows,)``, by a fit without its fold: `cross_fit` without thresholds."""
     order = frame.id_order()
     ordered = frame.take(order)
-    _folds(ordered, at_least=2)
-    return _unsorted(fits_over(combiner, ordered).inner(NOTHING), order)
+    fits, scores = fits_over(combiner, ordered), np.empty(frame.n_rows)
+    for k in _folds(ordered, at_least=2):
+        scores[members(ordered, frozenset({k}))] = fits.held_out(frozenset({k}))
+    return _unsorted(scores, order)
 
 
 def fit_final(combiner: Combiner, frame: PredictionFrame, *, cross_fitted: CrossFitted | None = None) -> Fitted:
