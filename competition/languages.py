@@ -10,6 +10,7 @@ from competition.cleaning import map_distinct, normalise_query
 
 ENGLISH = "en"
 UNKNOWN = "unk"
+OTHER = "other"  # the script of letters that have no name
 ALIASES = {"vn": "vi", "jp": "ja", "kr": "ko", "cn": "zh", "br": "pt"}
 """What data files call a language -> its ISO 639-1 code."""
 
@@ -60,7 +61,7 @@ def own_scripts(language: str) -> frozenset[str]:
 @lru_cache(maxsize=1 << 16)
 def _script_of_letter(letter: str) -> str:
     name = unicodedata.name(letter, "").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ").partition(" ")[0]
-    return _SCRIPT_OF_NAME.get(name, name.lower())
+    return _SCRIPT_OF_NAME.get(name, name.lower()) or OTHER
 
 
 def letters_by_script(text: str) -> Counter[str]:
