@@ -16,7 +16,7 @@ from pipelines.progress import progress
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.scoreboard import leaderboard
 from pipelines.timing import timed
-from pipelines.train import jobs, train
+from pipelines.train import part_keys, train
 from submissions.leaderboard import Leaderboard
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def run_all(run: RunFolder, settings: RunSettings) -> Leaderboard:
     with timed(run, "split"):
         prepare.split(run)
     tasks = [task.name for task in run.tasks()]
-    todo = [job.key for job in jobs(run, tasks, settings.recipes)]
+    todo = part_keys(run, tasks, settings.recipes)
     for key in todo:
         origin_values(run, run.recipe(key.learner), key)  # refuses pretrained weights that are not there
     with progress("base learners", total=len(todo)) as advance:
