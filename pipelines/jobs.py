@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oof.store import MANIFEST
-from pipelines.config import TRANSFORMERS, learner_name, recipe_names
+from oof.store import MANIFEST, PartKey
+from pipelines.config import TRANSFORMERS, LexicalRecipe, Recipe, learner_name, recipe_names
 from pipelines.ensembling import DEFAULTS
 from pipelines.pretraining import ALL_FOLDS
 from pipelines.run_folder import RunFolder
@@ -73,6 +73,12 @@ class Job:
         return self.manifest.is_file()
 
     @property
+    def part(self) -> PartKey:
+        """The part that a job of kind ``train`` makes."""
+        assert self.fold is not None, "other kinds make no part"
+        return PartKey(self.task, self.learner, self.fold)
+
+    @property
     def command(self) -> str:
         """The command that does it."""
         return " ".join(("relstack", *self.argv))
@@ -108,7 +114,7 @@ def job_graph(run: RunFolder, tasks: Sequence[str], recipes: Sequence[str], *, c
 def _train_jobs(run: RunFolder, task: str, recipe: str, *, cpus: int) -> list[Job]:
     learner = learner_name(recipe)
     values = run.recipe(learner)
-    resources = Resources(cpus, values.training.gpus if isinstance(values, TRANSFORMERS) else 0)
+    resources = Resources(cpus, _gpus_of(values))
     weights = made_weights(run, task, learner)
     needs = () if weights is None else (job_name(PRETRAIN, task, weights),)
     return [
@@ -125,6 +131,13 @@ def _train_jobs(run: RunFolder, task: str, recipe: str, *, cpus: int) -> list[Jo
         )
         for key in part_keys(run, [task], [recipe])
     ]
+
+
+def _gpus_of(recipe: Recipe) -> int:
+    """GPUs that a base learner works with: frozen embeddings are made on one, a trained network may take several."""
+    if isinstance(recipe, TRANSFORMERS):
+        return recipe.training.gpus
+    return 0 if isinstance(recipe, LexicalRecipe) else 1
 
 
 def made_weights(run: RunFolder, task: str, learner: str) -> str | None:

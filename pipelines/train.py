@@ -93,11 +93,11 @@ def train(run: RunFolder, key: PartKey) -> Path:
     from pipelines.backbones import applies
 
     task, recipe = get_task(key.task), run.recipe(key.learner)
-    origin = run.origin(key.task, origin_values(run, recipe, key))
+    check_part(run, key)
     if run.parts.is_finished(key):
-        _refuse_other_origin(run, key, origin)
         log.info("part %s is there already", key)
         return run.parts.folder(key)
+    origin = run.origin(key.task, origin_values(run, recipe, key))
     if not applies(recipe, task):
         raise CompetitionError(f"recipe {key.learner} needs a category path as target; {key.task} has none")
     rows, folds = run.rows(key.task), run.folds(key.task)
@@ -106,6 +106,21 @@ def train(run: RunFolder, key: PartKey) -> Path:
         if run.parts.is_finished(key):
             return run.parts.folder(key)
         return _make(run, key, task, recipe, rows=rows, folds=folds, origin=origin)
+
+
+def check_part(run: RunFolder, key: PartKey) -> None:
+    """Refuse a finished part that was made differently, and one to make whose ingredients are not there.
+
+    Raises
+    ------
+    MismatchError
+        See `train`.
+    CompetitionError
+        Pretrained weights or extra rows that the recipe names are missing.
+    """
+    values = origin_values(run, run.recipe(key.learner), key)
+    if run.parts.is_finished(key):
+        _refuse_other_origin(run, key, run.origin(key.task, values))
 
 
 def _make(
