@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 60.0
 FAILED, WORTH_RETRYING, INTERRUPTED = 1, 75, 130
+ATTEMPT = "RELSTACK_ATTEMPT"  # environment of a job's process
 LONGEST_ERROR = 500
 
 
@@ -80,13 +81,17 @@ def write_state(file: Path, state: JobState) -> None:
 
 
 def new_state(file: Path) -> JobState:
-    """The state of an attempt that begins now in this process: the next one after what the file says."""
+    """The state of an attempt that begins now in this process.
+
+    It is the one that whoever started this process has counted, else the next one after what the file says.
+    """
     before = read_state(file)
+    counted = os.environ.get(ATTEMPT)
     return JobState(
         name=file.stem,
         host=socket.gethostname(),
         pid=os.getpid(),
-        attempt=1 if before is None else before.attempt + 1,
+        attempt=int(counted) if counted else 1 if before is None else before.attempt + 1,
         started=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
     )
 
