@@ -127,7 +127,16 @@ def _may_live(state: JobState) -> bool:
         return False
     except PermissionError:  # somebody else's
         return True
-    return True
+    return not _is_zombie(state.pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits for being noticed; where that cannot be told, it has not."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return words.rpartition(")")[2].split()[0] == "Z"  # after the command's name, which may hold anything
 
 
 def _detail(run: RunFolder, state: JobState) -> str:

@@ -174,7 +174,7 @@ def test_no_job_outlives_the_command_that_began_it(
     parent.wait()
     assert parent.returncode == (75 if how == signal.SIGTERM else -how)
     wait_until(lambda: not jobs_running(run), "the end of its jobs")
-    assert not [line for line in job_lines(run) if line.state in (RUNNING, FAILED)]
+    wait_until(lambda: not any(line.state in (RUNNING, FAILED) for line in job_lines(run)), "their being noticed")
 
 
 def jobs_running(run: RunFolder) -> list[int]:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -79,6 +80,20 @@ def test_a_process_that_is_gone_from_this_machine_is_stopped_at_once(run: RunFol
     plant(run, NAMES[0], host=socket.gethostname(), pid=dead_pid())
     plant(run, NAMES[1], host=socket.gethostname(), pid=os.getpid())
     assert [states(run)[name][0] for name in NAMES] == ["stopped", "running", "waiting"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="zombies are told from /proc")
+def test_an_ended_process_that_nobody_has_noticed_is_stopped(run: RunFolder) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read()  # ends with the process
+    plant(run, NAMES[0], host=socket.gethostname(), pid=process.pid)
+    for _ in range(500):
+        if states(run)[NAMES[0]][0] == "stopped":
+            break
+        time.sleep(0.01)
+    assert states(run)[NAMES[0]][0] == "stopped"
+    process.wait()
 
 
 def test_a_clock_gone_backwards_makes_no_job_look_dead_and_no_time_negative(run: RunFolder) -> None:
