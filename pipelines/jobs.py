@@ -104,17 +104,21 @@ def job_graph(run: RunFolder, tasks: Sequence[str], recipes: Sequence[str], *, c
     """
     graph: list[Job] = []
     for task in tasks:
-        train = [job for recipe in recipes for job in _train_jobs(run, task, recipe, cpus=cpus)]
+        keys = part_keys(run, [task], recipes)
+        train = [job for recipe in recipes for job in _train_jobs(run, recipe, keys, cpus=cpus)]
         graph += [*_pretrain_jobs(run, task, train), *train]
         if train:
             graph += [_ensemble_job(run, task, name, train, cpus=cpus) for name in DEFAULTS]
     return graph
 
 
-def _train_jobs(run: RunFolder, task: str, recipe: str, *, cpus: int) -> list[Job]:
+def _train_jobs(run: RunFolder, recipe: str, keys: Sequence[PartKey], *, cpus: int) -> list[Job]:
+    """The jobs of those parts that the recipe's base learner makes."""
     learner = learner_name(recipe)
-    values = run.recipe(learner)
-    resources = Resources(cpus, _gpus_of(values))
+    mine = [key for key in keys if key.learner == learner]
+    if not mine:
+        return []
+    task, resources = mine[0].task, Resources(cpus, _gpus_of(run.recipe(learner)))
     weights = made_weights(run, task, learner)
     needs = () if weights is None else (job_name(PRETRAIN, task, weights),)
     return [
@@ -129,7 +133,7 @@ def _train_jobs(run: RunFolder, task: str, recipe: str, *, cpus: int) -> list[Jo
             learner=learner,
             fold=key.fold,
         )
-        for key in part_keys(run, [task], [recipe])
+        for key in mine
     ]
 
 

@@ -49,12 +49,13 @@ def part_keys(run: RunFolder, tasks: Sequence[str], recipes: Sequence[str]) -> l
 
     wanted: list[PartKey] = []
     for task in tasks:
+        folds = range(run.folds(task).plan.n_splits)
         for name in recipes:
             learner = learner_name(name)
             if not applies(run.recipe(learner), get_task(task)):
                 log.info("%s: recipe %s needs a category path as target and is left out", task, learner)
                 continue
-            wanted += [PartKey(task, learner, fold) for fold in range(run.folds(task).plan.n_splits)]
+            wanted += [PartKey(task, learner, fold) for fold in folds]
     return wanted
 
 

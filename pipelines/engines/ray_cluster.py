@@ -61,12 +61,12 @@ class RayCluster:
         """Hand the job over."""
         import ray
 
+        asked = ray_resources(job, has_gpus=self.has_gpus)
+        if not any(_fits(asked, node["Resources"]) for node in ray.nodes() if node["Alive"]):
+            log.warning("%s waits for a machine: none of the cluster has %s now", job.name, asked)
         task = ray.remote(run_job).options(
-            name=job.name,
-            max_retries=LOST_MACHINES,
-            retry_exceptions=False,
-            **ray_resources(job, has_gpus=self.has_gpus),
-        )
+            name=job.name, max_retries=LOST_MACHINES, retry_exceptions=False, **asked
+        )  # fmt: skip
         self.running[task.remote(job, self.place)] = job
 
     def ended(self) -> list[Outcome]:
@@ -102,6 +102,11 @@ def ray_resources(job: Job, *, has_gpus: bool) -> dict[str, Any]:
     if job.resources.memory_gib is not None:
         asked["memory"] = int(job.resources.memory_gib * GIB)
     return asked
+
+
+def _fits(asked: Mapping[str, Any], machine: Mapping[str, float]) -> bool:
+    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+    return all(machine.get(names[key], 0) >= amount for key, amount in asked.items())
 
 
 def _connect(address: str | None) -> None:
