@@ -23,6 +23,7 @@ from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.backbones.readers import read_corpus
 from pipelines.backbones.trainer import MovingAverage, epoch_loader, loss_of, make_trainer
 from pipelines.config import load_recipe
+from pipelines.progress import listening
 from pipelines.sections import TrainingSection
 from pipelines.targets import Targets
 from pipelines.tokens import TokenRows, TrainingBatches
@@ -71,6 +72,13 @@ def test_switches_work_together_and_behind_adapters(gemma: Path, tmp_path: Path)
         model.save(tmp_path / recipe / "saved")
         scores = load(tmp_path / recipe / "saved", model.workspace).predict(ROWS, QI)
         np.testing.assert_array_equal(scores, model.predict(ROWS, QI))
+
+
+def test_a_training_reports_every_step_to_whoever_listens(bert: Path, tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+    with listening(lambda done, total: heard.append((done, total))):
+        scores_of(bert, tmp_path)
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_switches_that_are_off_leave_every_weight_alone(bert: Path, plain: np.ndarray, tmp_path: Path) -> None:
