@@ -1,12 +1,10 @@
 """The training stage: one base learner, one fold, one part; and the list of all such jobs of a run."""
 
 import logging
-import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from competition.artefacts import SCRATCH
+from competition.artefacts import SCRATCH, heal
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds
 from competition.tasks import Task, get_task
@@ -24,6 +22,7 @@ from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.extra_rows import with_extra_rows
 from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
+from pipelines.provenance import now, provenance, versions
 from pipelines.run_folder import RunFolder, without_labels
 from pipelines.weights import cache_dir
 
@@ -31,17 +30,6 @@ if TYPE_CHECKING:
     from pipelines.backbones.protocol import Corpus, Workspace
 
 log = logging.getLogger(__name__)
-
-VERSIONED = (
-    "relstack",
-    "torch",
-    "transformers",
-    "sentence-transformers",
-    "scikit-learn",
-    "lightgbm",
-    "numpy",
-    "pandas",
-)
 
 
 @dataclass(frozen=True)
@@ -114,7 +102,9 @@ def train(run: RunFolder, key: PartKey) -> Path:
     rows, folds = run.rows(key.task), run.folds(key.task)
     folds.training_rows(key.fold, rows["train"])  # refuses other rows and absent folds before work begins
     with _alone(run, key):
+        heal(run.parts.folder(key))
         if run.parts.is_finished(key):
+            _refuse_other_origin(run, key, origin)
             return run.parts.folder(key)
         return _make(run, key, task, recipe, rows=rows, folds=folds, origin=origin)
 
@@ -132,6 +122,7 @@ def _make(
     from pipelines.backbones.protocol import Workspace
     from pipelines.launch import fit_and_score
 
+    started = now()
     scratch = run.parts.workdir(key) / SCRATCH
     scratch.mkdir(parents=True, exist_ok=True)
     space = Workspace(
@@ -168,8 +159,9 @@ def _make(
         fit_seconds=round(fitted.fit_seconds, 3),
         predict_seconds=round(fitted.predict_seconds, 3),
         device=str(fitted.details.get("device", "cpu")),
-        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+        versions=versions(),
         details={**fitted.details, **prior, "rows_withheld": folds.n_withheld(key.fold)},
+        provenance=provenance(seed=space.seed, started=started),
     )
     folder = run.parts.write(manifest, scores, save_weights=fitted.save)
     log.info("part %s: fitted in %.1f s, scored %s rows in %.1f s",
