@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from competition.artefacts import SCRATCH, heal
+from competition.artefacts import SCRATCH, heal, lock_of
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds
 from competition.tasks import Task, get_task
@@ -219,5 +219,5 @@ def _alone(run: RunFolder, key: PartKey) -> Iterator[None]:
     """Hold the part's lock: of two processes on the same part one works, the other waits and finds it finished."""
     folder = run.parts.folder(key)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with FileLock(lock_of(folder)):
         yield

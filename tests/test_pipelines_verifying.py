@@ -99,7 +99,9 @@ def test_a_part_of_another_run_is_found(own: Path, tmp_path: Path) -> None:
     write_sample(other / "data", n_train=400, n_dev=60, n_test=60, seed=4, tasks=("QI",))
     words = ["--data", other / "data", "--run", other / "run", "--folds", 3, "--tasks", "QI"]
     assert call("split", *words).exit_code == 0
-    assert call("train", "--run", other / "run", "--task", "QI", "--model", "lexical-linear", "--fold", 0).exit_code == 0
+    assert (
+        call("train", "--run", other / "run", "--task", "QI", "--model", "lexical-linear", "--fold", 0).exit_code == 0
+    )
     key = PartKey("QI", "lexical-linear", 0)
     part = RunFolder(own).parts.folder(key)
     shutil.rmtree(part)
