@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field, ValidationError
 
+from competition.artefacts import MANIFEST, sha256, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds
 from competition.languages import relabel_unknown
@@ -119,6 +120,11 @@ class RunFolder:
         """Extra training rows that were made by translation."""
         return self.root / "augmented" / task / f"{name}.parquet"
 
+    def manifests(self, folders: Iterable[Path]) -> dict[str, str]:
+        """SHA-256 of the manifests of finished artefacts, by their path in the run."""
+        files = [folder / MANIFEST for folder in folders]
+        return {file.relative_to(self.root).as_posix(): sha256(file) for file in files}
+
     def settings(self) -> RunSettings:
         """The settings of the run.
 
@@ -141,14 +147,14 @@ class RunFolder:
     def write_settings(self, settings: RunSettings) -> None:
         """Keep the settings of a new run, or new recipes and overrides of an old one."""
         self.root.mkdir(parents=True, exist_ok=True)
-        values = settings.model_dump(mode="json", exclude_none=True)
-        text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
-        write_text(self.settings_file, text)
+        write_text(self.settings_file, settings_text(settings))
 
     def agree_on(self, settings: RunSettings) -> None:
         """Keep the settings of a new run; an old run that was made with others is refused, the differences named."""
         if self.settings_file.is_file():
             refuse_other_settings(self.settings(), settings)
+            if not is_sealed(self.settings_file.read_bytes()):
+                self.write_settings(self.settings())
         else:
             self.write_settings(settings)
 
@@ -218,6 +224,26 @@ class RunFolder:
         return self.origin(task, recipe_values(self.recipe(learner)))
 
 
+def settings_text(settings: RunSettings) -> str:
+    """The text of ``run.toml``, its seal last."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    return text + seal_line(text)
+
+
+def seal_line(text: str) -> str:
+    """The last line of ``run.toml``: what `is_sealed` compares the others with."""
+    return f"# sha256 {hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def is_sealed(data: bytes) -> bool | None:
+    """Whether a ``run.toml`` is as it was written; None for those of older versions, which have no seal."""
+    lines = data.splitlines(keepends=True)
+    if all(b" = " in line for line in lines):
+        return None
+    return lines[-1] == seal_line(b"".join(lines[:-1]).decode(errors="replace")).encode()
+
+
 def refuse_other_settings(old: RunSettings, new: RunSettings) -> None:
     """A run keeps its settings, but for recipes, overrides, and where the input files lie."""
     faults = [
@@ -265,11 +291,3 @@ def digest_model_rows(rows: pd.DataFrame) -> str:
 def without_labels(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows as `predict` gets them: no label to look at."""
     return rows.drop(columns="label")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file in one step: to a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(path)

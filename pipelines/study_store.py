@@ -1,7 +1,8 @@
 """A study on disk: what it was made from, its journal of trials, and which trials are still being worked on.
 
 A study folder holds ``study.json`` (settings; other ones are refused), ``journal.log`` (every trial, optuna's
-JournalStorage), ``workers/`` (one lock per worker, held while it lives) and the tuned recipe. Any number of processes
+JournalStorage), ``workers/`` (one lock per worker, held while it lives), the tuned recipe, and a manifest while nobody
+works on it. Any number of processes
 may work on it at once, and any of them may be killed: locks are the operating system's and go with their holder.
 """
 
@@ -19,8 +20,8 @@ from uuid import uuid4
 import numpy as np
 from filelock import FileLock, Timeout
 
+from competition.artefacts import FILES, MANIFEST, hashes, write_manifest, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
-from pipelines.run_folder import write_text
 
 if TYPE_CHECKING:
     import optuna
@@ -84,11 +85,15 @@ class StudyStore:
             )
 
     def open(self, direction: str) -> "optuna.Study":
-        """The study as it stands in the journal, begun if it is not there; call it under `locked`."""
+        """The study as it stands in the journal, begun if it is not there; call it under `locked`.
+
+        Its manifest is gone until `seal` writes it again: the journal grows.
+        """
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
+        (self.root / MANIFEST).unlink(missing_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # optuna's own lock outlives a killed process for half a minute, and for ever where the path is relative.
         lock = FileLock(self.root / ".journal.lock")
@@ -107,6 +112,10 @@ class StudyStore:
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=N_RANDOM),
         )
+
+    def seal(self, values: Mapping[str, Any]) -> None:
+        """Write the manifest: `values` and the hashes of all files; call it under `locked`."""
+        write_manifest(self.root / MANIFEST, {**values, FILES: hashes(self.root)})
 
     @contextmanager
     def worker(self) -> Iterator[str]:

@@ -1,12 +1,10 @@
 """The training stage: one base learner, one fold, one part; and the list of all parts of a run."""
 
 import logging
-import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +12,17 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from competition.artefacts import SCRATCH, heal, lock_of
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds
 from competition.tasks import Task, get_task
-from oof.store import SCRATCH, Origin, PartKey, PartManifest
+from oof.store import Origin, PartKey, PartManifest
 from pipelines.augmenting import augmented, neighbour_space
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.extra_rows import with_extra_rows
 from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
+from pipelines.provenance import now, provenance, versions
 from pipelines.run_folder import RunFolder, without_labels
 from pipelines.weights import cache_dir
 
@@ -30,17 +30,6 @@ if TYPE_CHECKING:
     from pipelines.backbones.protocol import Corpus, Workspace
 
 log = logging.getLogger(__name__)
-
-VERSIONED = (
-    "relstack",
-    "torch",
-    "transformers",
-    "sentence-transformers",
-    "scikit-learn",
-    "lightgbm",
-    "numpy",
-    "pandas",
-)
 
 
 def part_keys(run: RunFolder, tasks: Sequence[str], recipes: Sequence[str]) -> list[PartKey]:
@@ -104,7 +93,9 @@ def train(run: RunFolder, key: PartKey) -> Path:
     rows, folds = run.rows(key.task), run.folds(key.task)
     folds.training_rows(key.fold, rows["train"])  # refuses other rows and absent folds before work begins
     with _alone(run, key):
+        heal(run.parts.folder(key))
         if run.parts.is_finished(key):
+            _refuse_other_origin(run, key, origin)
             return run.parts.folder(key)
         return _make(run, key, task, recipe, rows=rows, folds=folds, origin=origin)
 
@@ -137,6 +128,7 @@ def _make(
     from pipelines.backbones.protocol import Workspace
     from pipelines.launch import fit_and_score
 
+    started = now()
     scratch = run.parts.workdir(key) / SCRATCH
     scratch.mkdir(parents=True, exist_ok=True)
     space = Workspace(
@@ -173,8 +165,9 @@ def _make(
         fit_seconds=round(fitted.fit_seconds, 3),
         predict_seconds=round(fitted.predict_seconds, 3),
         device=str(fitted.details.get("device", "cpu")),
-        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+        versions=versions(),
         details={**fitted.details, **prior, "rows_withheld": folds.n_withheld(key.fold)},
+        provenance=provenance(seed=space.seed, started=started),
     )
     folder = run.parts.write(manifest, scores, save_weights=fitted.save)
     log.info("part %s: fitted in %.1f s, scored %s rows in %.1f s",
@@ -232,5 +225,5 @@ def _alone(run: RunFolder, key: PartKey) -> Iterator[None]:
     """Hold the part's lock: of two processes on the same part one works, the other waits and finds it finished."""
     folder = run.parts.folder(key)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with FileLock(lock_of(folder)):
         yield
