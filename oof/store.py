@@ -5,7 +5,6 @@ A part is a folder ``parts/<task>/<base learner>/fold-<k>/`` with ``oof.parquet`
 ``manifest.json``. A folder without a manifest does not exist. Scores are joined by row id, never by position.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -17,12 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from competition.artefacts import MANIFEST, SCRATCH, sha256
 from competition.errors import CompetitionError, Fault, MismatchError, MissingPartError
 
 log = logging.getLogger(__name__)
-
-MANIFEST = "manifest.json"
-SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -304,12 +301,6 @@ def align(scores: pd.Series, ids: pd.Series, *, where: str) -> np.ndarray:
     if faults:
         raise MismatchError("a part's rows are not the rows of this run", faults=faults, advice="train the part again")
     return scores.reindex(wanted).to_numpy(dtype="float64")
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,17 +16,18 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from competition.artefacts import MANIFEST, SCRATCH, sha256, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.metrics import f1, paired_difference
 from competition.tasks import get_task
-from oof.store import MANIFEST, SCRATCH, PartKey, align, sha256
+from oof.store import PartKey, align
 from oof.teacher import soft_labels, taught_threshold
 from oof.threshold import decide
 from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
 from pipelines.ensembling import read_manifest
 from pipelines.progress import available_threads
 from pipelines.pseudo import unseen_splits
-from pipelines.run_folder import RunFolder, digest_model_rows, without_labels, write_text
+from pipelines.run_folder import RunFolder, digest_model_rows, without_labels
 from pipelines.targets import with_targets
 from pipelines.teachers import Taught, taught_by
 from pipelines.weights import cache_dir, resolve_weights

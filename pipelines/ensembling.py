@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from competition.artefacts import MANIFEST, sha256, write_text
 from competition.errors import CompetitionError, Fault, MissingPartError
 from competition.fold_store import Folds
 from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
@@ -25,13 +26,12 @@ from oof.paths import has_paths
 from oof.segments import SegmentChoice, SegmentCuts, choose_segment_cuts
 from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
-from oof.store import align, sha256
+from oof.store import align
 from oof.threshold import best_threshold, calibration_alarm
-from pipelines.run_folder import RunFolder, write_text
+from pipelines.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 FORMAT = 2  # an ensemble of another format is made again
 DEFAULTS = ("stack", "blend")
 COMBINERS: dict[str, Callable[[int], Combiner]] = {

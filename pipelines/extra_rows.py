@@ -4,8 +4,9 @@ from typing import Any
 
 import pandas as pd
 
+from competition.artefacts import sha256
 from competition.errors import CompetitionError, Fault
-from oof.store import PartKey, sha256
+from oof.store import PartKey
 from pipelines.config import ExtraSection
 from pipelines.pseudo import find_pseudo, pseudo_rows
 from pipelines.run_folder import RunFolder

@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
+from competition.artefacts import MANIFEST, SCRATCH, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.leaks import Dropped, refuse_leak, trail_of, without_held_out
 from competition.tasks import get_task
-from oof.store import MANIFEST, SCRATCH, PartKey
+from oof.store import PartKey
 from pipelines.config import (
     TRANSFORMERS,
     CrossEncoderRecipe,
@@ -27,7 +28,7 @@ from pipelines.config import (
 )
 from pipelines.extra_rows import extra_digests
 from pipelines.progress import available_threads
-from pipelines.run_folder import RunFolder, digest_model_rows, without_labels, write_text
+from pipelines.run_folder import RunFolder, digest_model_rows, without_labels
 from pipelines.weights import cache_dir
 
 log = logging.getLogger(__name__)

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from competition.artefacts import MANIFEST, sha256, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
 from oof.combiner import Combiner
 from oof.frame import PredictionFrame
 from oof.pseudo_labels import select_pseudo_labels
-from oof.store import MANIFEST, PartKey, align, sha256
+from oof.store import PartKey, align
 from oof.teacher import fold_safe_teachers
 from pipelines.config import digest_values
 from pipelines.ensembling import Gathered
-from pipelines.run_folder import RunFolder, without_labels, write_text
+from pipelines.run_folder import RunFolder, without_labels
 from pipelines.targets import SOFT
 from pipelines.teachers import teacher_combiner, teacher_scores
 

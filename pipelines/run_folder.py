@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field, ValidationError
 
+from competition.artefacts import write_text
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds
 from competition.languages import relabel_unknown
@@ -252,11 +253,3 @@ def digest_model_rows(rows: pd.DataFrame) -> str:
 def without_labels(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows as `predict` gets them: no label to look at."""
     return rows.drop(columns="label")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file in one step: to a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(path)

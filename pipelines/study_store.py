@@ -19,8 +19,8 @@ from uuid import uuid4
 import numpy as np
 from filelock import FileLock, Timeout
 
+from competition.artefacts import write_text
 from competition.errors import CompetitionError, Fault, MismatchError
-from pipelines.run_folder import write_text
 
 if TYPE_CHECKING:
     import optuna

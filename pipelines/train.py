@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from competition.artefacts import SCRATCH
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds
 from competition.tasks import Task, get_task
-from oof.store import SCRATCH, Origin, PartKey, PartManifest
+from oof.store import Origin, PartKey, PartManifest
 from pipelines.augmenting import augmented, neighbour_space
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.extra_rows import with_extra_rows

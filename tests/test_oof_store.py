@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from competition.artefacts import MANIFEST, SCRATCH
 from competition.errors import CompetitionError, MismatchError, MissingPartError
-from oof.store import MANIFEST, SCRATCH, Origin, PartKey, PartManifest, PartStore
+from oof.store import Origin, PartKey, PartManifest, PartStore
 
 N_ROWS, N_FOLDS = 12, 3
 FOLD = pd.Series(np.arange(N_ROWS) % N_FOLDS, dtype="int8", name="fold")

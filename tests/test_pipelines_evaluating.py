@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from competition.artefacts import write_text
 from competition.metrics import f1
 from pipelines.cli import main
 from pipelines.ensembling import COMBINERS, ensemble_cuts, ensemble_decisions, gather, read_ensemble
-from pipelines.run_folder import RunFolder, write_text
+from pipelines.run_folder import RunFolder
 
 TASK = "QI"
 

@@ -15,10 +15,11 @@ import pytest
 from safetensors.numpy import load_file
 from tiny import make_rows
 
+from competition.artefacts import SCRATCH
 from competition.errors import CompetitionError
 from competition.sample import write_sample
 from competition.tasks import QI
-from oof.store import SCRATCH, PartKey
+from oof.store import PartKey
 from pipelines.backbones import load
 from pipelines.backbones.protocol import PAIR, Corpus, Workspace
 from pipelines.backbones.scoring import TOKENS_ON_CPU
