@@ -13,6 +13,7 @@ import numpy as np
 
 from competition.errors import CompetitionError
 from pipelines.config import EncoderSection, WeightsSection
+from pipelines.memory import fitting
 from pipelines.progress import progress
 from pipelines.tokens import batches_by_length
 from pipelines.weights import Weights, resolve_weights
@@ -131,13 +132,17 @@ def _encode_part(
 
     token_ids = model.tokenizer(list(texts), truncation=True, max_length=encoder.max_length)["input_ids"]
     lengths = np.array([len(ids) for ids in token_ids])
+
+    def embedded(batch: np.ndarray) -> np.ndarray:
+        inputs = model.tokenizer.pad({"input_ids": [token_ids[i] for i in batch]}, return_tensors="pt")
+        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+        found = model(inputs)["sentence_embedding"].float()
+        return np.asarray(torch.nn.functional.normalize(found, dim=1).cpu().numpy())
+
     vectors: np.ndarray | None = None
     with torch.inference_mode():
-        for batch in batches_by_length(lengths, tokens_per_batch=encoder.tokens_per_batch):
-            inputs = model.tokenizer.pad({"input_ids": [token_ids[i] for i in batch]}, return_tensors="pt")
-            inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-            embedded = model(inputs)["sentence_embedding"].float()
-            part = torch.nn.functional.normalize(embedded, dim=1).cpu().numpy()
+        batches = batches_by_length(lengths, tokens_per_batch=encoder.tokens_per_batch)
+        for batch, part in fitting(batches, embedded):
             if vectors is None:
                 vectors = np.empty((len(texts), part.shape[1]), dtype=np.float32)
             vectors[batch] = part

@@ -24,8 +24,8 @@ class DiskFullError(CompetitionError):
     exit_code: ClassVar[int] = WORTH_RETRYING
 
 
-class NotWritableError(CompetitionError):
-    """A file or folder may not be written to, or not be read."""
+class FileAccessError(CompetitionError):
+    """A file or folder could not be written to, or not be read."""
 
     exit_code: ClassVar[int] = 1
 
@@ -37,7 +37,7 @@ def naming_failures(stage: str, folder: Path) -> Iterator[None]:
     Raises
     ------
     CompetitionError
-        `DiskFullError`, `NotWritableError` or `MemoryShortageError`; other errors pass.
+        `DiskFullError`, `FileAccessError` or `MemoryShortageError`; other errors pass.
     """
     try:
         yield
@@ -63,7 +63,7 @@ def named(error: Exception, *, stage: str = "this command", folder: Path | None 
     if number in FULL:
         return _disk_full(stage, path or Path.cwd(), folder, size_limit=number == errno.EFBIG)
     if number in FORBIDDEN:
-        return NotWritableError(
+        return FileAccessError(
             f"{stage} may not use {path or 'a file'}",
             faults=[Fault(str(path or "file"), first_line(error))],
             advice="give yourself the right to write there, mount it writable, or name another folder (--run, "

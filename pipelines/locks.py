@@ -1,5 +1,6 @@
 """One process at a time makes a thing; others wait and say for whom."""
 
+import glob
 import logging
 import os
 import socket
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from competition.artefacts import TEMPORARY
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ def alone(path: Path) -> Iterator[None]:
         log.info("waiting for %s, which makes %s", _holder(note), path)
         held.acquire()
     try:
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
+            leftover.unlink()  # of somebody who died in here
         note.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:

@@ -31,6 +31,10 @@ class MemoryShortageError(CompetitionError):
     exit_code: ClassVar[int] = WORTH_RETRYING
 
 
+class SmallerPiecesError(MemoryShortageError):
+    """Memory ran out in one of several processes: all of them must begin again with smaller pieces."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether the error says that memory ran out: Python's, a GPU's, or that of a library in C++.
 
@@ -40,7 +44,9 @@ def out_of_memory(error: BaseException) -> bool:
     (True, True, False)
     """
     torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError | MemoryShortageError) or (
+        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    ):
         return True
     return any(sign in str(error) for sign in SIGNS)
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from competition.artefacts import write_text
 from competition.errors import CompetitionError, Fault, MismatchError
+from oof.journal import open_journal
 
 if TYPE_CHECKING:
     import optuna
@@ -86,14 +87,9 @@ class StudyStore:
     def open(self, direction: str) -> "optuna.Study":
         """The study as it stands in the journal, begun if it is not there; call it under `locked`."""
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        # optuna's own lock outlives a killed process for half a minute, and for ever where the path is relative.
-        lock = FileLock(self.root / ".journal.lock")
         try:
-            storage = JournalStorage(JournalFileBackend(str(self.journal), lock_obj=lock))
+            storage = open_journal(self.journal)
         except (ValueError, KeyError) as error:
             raise CompetitionError(
                 f"the journal of study {self.root.name} is damaged",

@@ -27,7 +27,7 @@ from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.pair_model import load_pair_model, load_tokenizer
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.backbones.readers import reader_of
-from pipelines.backbones.trainer import last_checkpoint
+from pipelines.backbones.checkpoints import last_checkpoint
 from pipelines.config import load_recipe
 from pipelines.weights import resolve_weights
 
