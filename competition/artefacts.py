@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 FREED = "freed.json"  # what `relstack gc` took away, with the hashes it had
 SCRATCH = "scratch"  # a folder in a partial artefact that does not outlive its making
 SEAL, FILES, PROVENANCE = "seal", "files", "provenance"  # keys of a manifest
-PARTIAL, ASIDE, TEMPORARY = ".partial", ".old", ".tmp"
+PARTIAL, ASIDE, TEMPORARY, LOCK = ".partial", ".old", ".tmp", ".lock"
 NOT_HASHED = "not hashed (made by an older version)"
 
 
@@ -60,13 +60,16 @@ def sha256(path: Path) -> str:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` by its relative path; manifest, note of freed files and scratch left out."""
+    """SHA-256 of the files below `folder` that `file_names` names."""
     return {name: sha256(folder / name) for name in file_names(folder)}
 
 
 def file_names(folder: Path) -> list[str]:
-    """The files that `hashes` hashes: paths relative to `folder`, with ``/``, sorted."""
-    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    """The files of an artefact: paths relative to `folder`, with ``/``, sorted.
+
+    Left out are the manifest, the note of freed files, scratch, and locks.
+    """
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix != LOCK]
     own = {MANIFEST, FREED}
     return sorted(name.as_posix() for name in names if name.as_posix() not in own and name.parts[0] != SCRATCH)
 
@@ -86,6 +89,27 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sealing(path: Path, values: Mapping[str, Any]) -> Iterator[Path]:
+    """As `replacing`, with a manifest beside the file: `values` and its hash in ``<stem>.json``, written last."""
+    manifest = beside(path)
+    manifest.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        yield temporary
+    write_manifest(manifest, {**values, FILES: {path.name: sha256(path)}})
+
+
+def beside(path: Path) -> Path:
+    """The manifest of an artefact that is one file.
+
+    Examples
+    --------
+    >>> beside(Path("folds/QC/purged.parquet")).as_posix()
+    'folds/QC/purged.json'
+    """
+    return path.with_suffix(".json")
 
 
 def write_text(path: Path, text: str) -> None:

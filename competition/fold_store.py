@@ -3,9 +3,8 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import orjson
 import pandas as pd
 
+from competition.artefacts import sealing
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_differences import id_faults, require_same
 from competition.folds import Dealt, FoldPlan, Mask, name_ids
@@ -142,8 +142,9 @@ def save_folds(
     plan: FoldPlan,
     task: Task,
     rows_digest: str,
+    record: Mapping[str, Any] | None = None,
 ) -> Folds:
-    """The folds now in `folder`: ``<name>.parquet``, then its manifest ``<name>.json``.
+    """The folds now in `folder`: ``<name>.parquet``, then its manifest ``<name>.json``, which holds `record` too.
 
     The table has the columns id, fold, group, and one column per fold for what it withholds, if any fold does.
 
@@ -161,11 +162,9 @@ def save_folds(
     if (folder / f"{name}.json").exists():
         require_same(load_folds(folder, name), new, where=folder / f"{name}.json")
         return new
-    folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame({"id": new.ids, "fold": new.fold, "group": new.group, **_withheld_columns(new.withheld)})
-    _write(folder / f"{name}.parquet", lambda path: table.to_parquet(path, index=False))
-    manifest = json.dumps(_manifest(new, rows), indent=2) + "\n"
-    _write(folder / f"{name}.json", lambda path: path.write_text(manifest, encoding="utf-8"))
+    with sealing(folder / f"{name}.parquet", {**_manifest(new, rows), **(record or {})}) as path:
+        table.to_parquet(path, index=False)
     return new
 
 
@@ -236,16 +235,6 @@ def _manifest(folds: Folds, rows: pd.DataFrame) -> dict[str, Any]:
         "counts": counts,
         "versions": {"python": platform.python_version(), **versions},
     }
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name beside `path`, then rename: `path` is whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _damaged(path: Path, *, found: str) -> CompetitionError:

@@ -6,8 +6,6 @@ A part is a folder ``parts/<task>/<base learner>/fold-<k>/`` with ``oof.parquet`
 """
 
 import json
-import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,10 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competition.artefacts import MANIFEST, SCRATCH, sha256
+from competition.artefacts import MANIFEST as MANIFEST
+from competition.artefacts import SEAL, finish, finished, is_finished, partial, sha256
 from competition.errors import CompetitionError, Fault, MismatchError, MissingPartError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,7 @@ class PartManifest:
     versions: Mapping[str, str]
     details: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows_per_second(self) -> float:
@@ -117,16 +115,15 @@ class PartStore:
 
     def workdir(self, key: PartKey) -> Path:
         """Where the part is made until it is finished; what lies in its folder `SCRATCH` does not outlive that."""
-        return self.folder(key).with_name(f"fold-{key.fold}.partial")
+        return partial(self.folder(key))
 
     def is_finished(self, key: PartKey) -> bool:
         """Whether the part has its manifest."""
-        return (self.folder(key) / MANIFEST).is_file()
+        return is_finished(self.folder(key))
 
     def learners(self, task: str) -> list[str]:
         """Names of the base learners that have any finished part of `task`, sorted."""
-        found = self.root.glob(f"{task}/*/fold-*/{MANIFEST}")
-        return sorted({path.parent.parent.name for path in found if not path.parent.name.endswith(".partial")})
+        return sorted(folder.name for folder in (self.root / task).glob("*/") if finished(folder))
 
     def manifest(self, key: PartKey) -> PartManifest:
         """The finished part's manifest.
@@ -139,8 +136,9 @@ class PartStore:
         path = self.folder(key) / MANIFEST
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
+            values.pop(SEAL, None)
             return PartManifest(**{**values, "origin": Origin(**values["origin"])})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CompetitionError(
                 f"part {key} has a damaged manifest",
                 faults=[Fault(f"{key}/{MANIFEST}", str(error), "the manifest that `relstack train` wrote")],
@@ -163,19 +161,12 @@ class PartStore:
             raise MismatchError(f"part {key} is finished already; a part is written once")
         for split, frame in scores.items():
             check_scores(frame, where=f"{key}/{split}")
-        work, final = self.workdir(key), self.folder(key)
+        work = self.workdir(key)
         work.mkdir(parents=True, exist_ok=True)
         for split, frame in scores.items():
             frame.to_parquet(work / f"{split}.parquet", index=False)
         save_weights(work / "weights")
-        files = {name: sha256(work / name) for name in sorted(f"{split}.parquet" for split in scores)}
-        text = json.dumps({**asdict(manifest), "files": files}, indent=1, ensure_ascii=False)
-        (work / MANIFEST).write_text(text, encoding="utf-8")
-        shutil.rmtree(work / SCRATCH, ignore_errors=True)
-        if final.exists():  # a folder without a manifest does not exist
-            shutil.rmtree(final)
-        work.rename(final)
-        return final
+        return finish(work, self.folder(key), asdict(manifest))
 
     def read(self, key: PartKey, split: str) -> pd.Series:
         """Scores of one part, indexed by row id; the file must be the one the manifest names by its SHA-256."""

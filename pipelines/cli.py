@@ -11,6 +11,7 @@ import click
 
 from pipelines.cli_check import check
 from pipelines.cli_ensembles import ensemble_commands
+from pipelines.cli_integrity import integrity_commands
 from pipelines.cli_models import model_commands
 from pipelines.cli_options import (
     Command,
@@ -288,6 +289,10 @@ def run(run_dir: Path, dry_run: bool, output: Any, **options: Any) -> None:
     else:
         print_table(board.to_frame(), output)
     _submit(folder, "best", None, "final")
+
+
+for _command in integrity_commands():
+    main.add_command(_command)
 
 
 def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, prior_matched: bool = False) -> None:

@@ -6,7 +6,6 @@ How good it is, only rows can tell that had no part in any training: the labelle
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from competition.artefacts import MANIFEST, SCRATCH, sha256, write_text
+from competition.artefacts import PROVENANCE, finish, heal, is_finished, partial
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.metrics import f1, paired_difference
 from competition.tasks import get_task
@@ -24,10 +22,13 @@ from oof.store import PartKey, align
 from oof.teacher import soft_labels, taught_threshold
 from oof.threshold import decide
 from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
-from pipelines.ensembling import read_manifest
+from pipelines.ensembling import part_manifests, read_manifest
+from pipelines.locks import alone
 from pipelines.progress import available_threads
+from pipelines.provenance import now, provenance
 from pipelines.pseudo import unseen_splits
 from pipelines.run_folder import RunFolder, digest_model_rows, without_labels
+from pipelines.scratch import scratch_of
 from pipelines.targets import with_targets
 from pipelines.teachers import Taught, taught_by
 from pipelines.weights import cache_dir, resolve_weights
@@ -93,9 +94,9 @@ def distil(run: RunFolder, asked: Distillation, *, overrides: tuple[str, ...] = 
         "seed": run.settings().seed,
     }
     folder = run.student(asked.task, asked.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if (folder / MANIFEST).is_file():
+    with alone(folder):
+        heal(folder)
+        if is_finished(folder):
             _refuse_other(folder, made_of)
             log.info("%s: student %s is there already", asked.task, asked.name)
             return folder
@@ -180,23 +181,22 @@ def _make(
     from pipelines.launch import fit_and_score
 
     task, rows = get_task(made_of["task"]), {s: without_labels(frame) for s, frame in run.rows(made_of["task"]).items()}
-    partial = folder.with_name(f"{folder.name}.partial")
-    (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
+    work, started = partial(folder), now()
     space = Workspace(
         cache=cache_dir() / "embeddings",
-        scratch=partial / SCRATCH,
+        scratch=scratch_of(work, made_of),
         corpus=Corpus.of(rows.values()),
         seed=run.settings().seed,
         threads=available_threads(),
     )
     unseen = {split: frame for split, frame in rows.items() if split != "train"} or rows
     fitted = fit_and_score(recipe, task, space, train=train, unseen=unseen)
-    fitted.save(partial / WEIGHTS)
+    fitted.save(work / WEIGHTS)
     scores = {split: fitted.scores[split].astype(np.float64) for split in unseen}
     for split, frame in unseen.items():
         if split != "train":  # the student has seen the labels of these
             scored = pd.DataFrame({"id": frame["id"], "score": scores[split]})
-            scored.to_parquet(partial / f"{split}.parquet", index=False)
+            scored.to_parquet(work / f"{split}.parquet", index=False)
     manifest = {
         **made_of,
         "thresholds": {split: taught_threshold(scores[split], taught.scores[split]) for split in unseen},
@@ -204,12 +204,10 @@ def _make(
         "fit_seconds": round(fitted.fit_seconds, 3),
         "rows_per_second": sum(map(len, scores.values())) / max(fitted.predict_seconds, 1e-9),
         "details": dict(fitted.details),
-        "files": {path.name: sha256(path) for path in sorted(partial.glob("*.parquet"))},
+        "inputs": part_manifests(run, task.name, taught.sources),
+        PROVENANCE: provenance(seed=space.seed, started=started),
     }
-    write_text(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-    shutil.rmtree(partial / SCRATCH)
-    shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest does not exist
-    partial.rename(folder)
+    finish(work, folder, manifest)
     log.info(
         "%s: student %s fitted on %s rows in %.1f s", task.name, folder.name, f"{len(train):,}", fitted.fit_seconds
     )

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from competition.artefacts import replacing
 from competition.errors import CompetitionError
 from pipelines.config import EncoderSection, WeightsSection
+from pipelines.locks import alone, sweep
 from pipelines.memory import fitting
 from pipelines.progress import progress
 from pipelines.tokens import batches_by_length
@@ -28,7 +31,8 @@ class EmbeddingCache:
     """Vectors by text on disk, one folder per model and maximum length; a text once embedded is never again.
 
     Every write is one ``.npz`` shard (keys: 16-byte BLAKE2 of the text; vectors: float32), put in place by
-    rename, so that several processes may write at the same time and a kill leaves nothing half-written.
+    rename: a kill leaves nothing half-written. Processes write one after the other, so that whoever does can sweep
+    away what a killed one left. A shard that is damaged all the same is deleted, and its texts are embedded again.
     """
 
     folder: Path
@@ -38,8 +42,13 @@ class EmbeddingCache:
         wanted = {_key(text): text for text in texts}
         found: dict[str, np.ndarray] = {}
         for shard in sorted(self.folder.glob("*.npz")):
-            with np.load(shard, allow_pickle=False) as file:
-                keys, vectors = file["keys"], file["vectors"]
+            try:
+                with np.load(shard, allow_pickle=False) as file:
+                    keys, vectors = file["keys"], file["vectors"]
+            except (BadZipFile, EOFError, KeyError, ValueError) as error:
+                log.warning("%s is damaged and deleted, its texts are embedded again: %s", shard, error)
+                shard.unlink(missing_ok=True)
+                continue
             for i, key in enumerate(keys.tolist()):
                 if key in wanted:
                     found[wanted[key]] = vectors[i]
@@ -47,15 +56,10 @@ class EmbeddingCache:
 
     def write(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         """Keep the vectors ``(n_texts, dim)`` of new texts."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = uuid.uuid4().hex
-        temporary = self.folder / f"{name}.tmp"
-        try:
-            with temporary.open("wb") as file:
+        with alone(self.folder / "shards"):
+            sweep(self.folder)
+            with replacing(self.folder / f"{uuid.uuid4().hex}.npz") as temporary, temporary.open("wb") as file:
                 np.savez(file, keys=np.array([_key(text) for text in texts], dtype="S32"), vectors=vectors)
-            temporary.rename(self.folder / f"{name}.npz")
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """The stage above the base learners: gather their scores and combine them."""
 
-import json
+import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competition.artefacts import MANIFEST, sha256, write_text
+from competition.artefacts import MANIFEST, PROVENANCE, finish, finished, heal, is_finished, partial
+from competition.artefacts import read_manifest as read_values
 from competition.errors import CompetitionError, Fault, MissingPartError
 from competition.fold_store import Folds
 from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
@@ -26,8 +27,10 @@ from oof.paths import has_paths
 from oof.segments import SegmentChoice, SegmentCuts, choose_segment_cuts
 from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
-from oof.store import align
+from oof.store import PartKey, align
 from oof.threshold import best_threshold, calibration_alarm
+from pipelines.locks import alone
+from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -149,17 +152,24 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
     One that was made from the same parts by the same combiner is left as it is; any other is made again.
     """
     gathered = gather(run, task, learners)
-    folder, train = run.ensemble(task, name), gathered.frames["train"]
-    combiner, journal = (
-        make_combiner(name, gathered.frames, seed=run.settings().seed),
-        folder.with_suffix(".journal.log"),
-    )
+    combiner, folder = make_combiner(name, gathered.frames, seed=run.settings().seed), run.ensemble(task, name)
+    journal = folder.with_suffix(".journal.log")
+    made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner), "format": FORMAT}
+    with alone(folder):
+        heal(folder)
+        if is_finished(folder) and made_of.items() <= read_manifest(folder).items():
+            log.info("%s: %s is there already", task, name)
+        else:
+            _make(run, task, combiner, gathered, journal=journal)
+        journal.unlink(missing_ok=True)
+    return folder
+
+
+def _make(run: RunFolder, task: str, combiner: Combiner, gathered: Gathered, *, journal: Path) -> None:
+    name, train, started = combiner.name, gathered.frames["train"], now()
+    folder = run.ensemble(task, name)
     if isinstance(combiner, TunedBlend):
         combiner = replace(combiner, journal=journal)
-    made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner), "format": FORMAT}
-    if (folder / MANIFEST).is_file() and made_of.items() <= read_manifest(folder).items():
-        log.info("%s: %s is there already", task, name)
-        return folder
     log.info("%s: %s of %s", task, name, ", ".join(train.learners))
     crossed = cross_fit(combiner, train)
     fitted = fit_final(combiner, train, cross_fitted=crossed)
@@ -169,9 +179,11 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
         crossed = replace(crossed, decisions=cuts.decisions)
     if alarm := calibration_alarm(best_threshold(train.labels, crossed.scores)):
         log.warning("%s %s: %s", task, name, alarm)
-    _write_ensemble(folder, combiner, crossed, fitted, gathered, cuts=cuts.cuts)
-    journal.unlink(missing_ok=True)
-    return folder
+    record = {
+        "inputs": part_manifests(run, task, train.learners),
+        PROVENANCE: provenance(seed=run.settings().seed, started=started),
+    }
+    _write_ensemble(folder, combiner, crossed, fitted, gathered, cuts=cuts.cuts, record=record)
 
 
 def _cuts(train: PredictionFrame, crossed: CrossFitted, fitted: Fitted) -> SegmentChoice:
@@ -187,18 +199,25 @@ def _cuts(train: PredictionFrame, crossed: CrossFitted, fitted: Fitted) -> Segme
 
 
 def _write_ensemble(
-    folder: Path, combiner: Combiner, crossed: CrossFitted, fitted: Fitted, gathered: Gathered, *, cuts: SegmentCuts
+    folder: Path,
+    combiner: Combiner,
+    crossed: CrossFitted,
+    fitted: Fitted,
+    gathered: Gathered,
+    *,
+    cuts: SegmentCuts,
+    record: Mapping[str, Any],
 ) -> None:
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    fitted.to_folder(partial)
+    work = partial(folder)
+    shutil.rmtree(work, ignore_errors=True)
+    fitted.to_folder(work)
     train = gathered.frames["train"]
     oof = {"id": train.rows["id"], "fold": train.fold, "score": crossed.scores, "decision": crossed.decisions}
-    pd.DataFrame(oof).to_parquet(partial / "oof.parquet", index=False)
+    pd.DataFrame(oof).to_parquet(work / "oof.parquet", index=False)
     for split, frame in gathered.frames.items():
         if split != "train":
             scored = pd.DataFrame({"id": frame.rows["id"], "score": fitted.predict(frame.without_labels())})
-            scored.to_parquet(partial / f"{split}.parquet", index=False)
+            scored.to_parquet(work / f"{split}.parquet", index=False)
     manifest = {
         "name": combiner.name,
         "kind": combiner.kind,
@@ -208,18 +227,14 @@ def _write_ensemble(
         "sources": dict(gathered.sources),
         "combiner": repr(combiner),
         "format": FORMAT,
-        "files": {
-            str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()
-        },
+        **record,
     }
-    write_text(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    finish(work, folder, manifest)
 
 
 def ensembles(run: RunFolder, task: str) -> list[str]:
     """Names of the finished ensembles of a task."""
-    return sorted(path.parent.name for path in (run.root / "ensembles" / task).glob(f"*/{MANIFEST}"))
+    return [folder.name for folder in finished(run.root / "ensembles" / task)]
 
 
 def read_ensemble(run: RunFolder, task: str, name: str, split: str, ids: pd.Series) -> pd.DataFrame:
@@ -248,8 +263,6 @@ def ensemble_decisions(run: RunFolder, task: str, name: str, split: str, rows: p
 
 def complete_learners(run: RunFolder, task: str) -> list[str]:
     """The base learners that have a part for every fold."""
-    from oof.store import PartKey
-
     folds = range(run.folds(task).plan.n_splits)
     return [
         name
@@ -260,15 +273,15 @@ def complete_learners(run: RunFolder, task: str) -> list[str]:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What the ensemble in `folder` was made from, and its threshold."""
-    values: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return values
+    return read_values(folder / MANIFEST)
+
+
+def part_manifests(run: RunFolder, task: str, learners: Iterable[str]) -> dict[str, str]:
+    """What an ensemble is made of: SHA-256 of the manifests of all parts of base learners, by their path in the run."""
+    keys = [PartKey(task, name, fold) for name in learners for fold in range(run.folds(task).plan.n_splits)]
+    return run.manifests(run.parts.folder(key) for key in keys)
 
 
 def _parts_digest(run: RunFolder, task: str, learner: str) -> str:
-    import hashlib
-
-    from oof.store import PartKey
-
-    folds = range(run.folds(task).plan.n_splits)
-    files = [run.parts.folder(PartKey(task, learner, fold)) / MANIFEST for fold in folds]
-    return hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()[:16]
+    digests = part_manifests(run, task, [learner]).values()
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

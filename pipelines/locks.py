@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from competition.artefacts import TEMPORARY
+from competition.artefacts import TEMPORARY, beside
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,22 @@ def alone(path: Path) -> Iterator[None]:
         log.info("waiting for %s, which makes %s", _holder(note), path)
         held.acquire()
     try:
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
-            leftover.unlink()  # of somebody who died in here
+        for name in (path.name, beside(path).name):
+            sweep(path.parent, name)
         note.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
         note.unlink(missing_ok=True)
         held.release()
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Delete what writers of a file of this name in `folder` left who died before they could rename it.
+
+    Call it where nobody else writes such a file.
+    """
+    for leftover in folder.glob(f".{name if name == '*' else glob.escape(name)}.*{TEMPORARY}"):
+        leftover.unlink()
 
 
 def _holder(note: Path) -> str:

@@ -2,19 +2,34 @@
 
 import csv
 import logging
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from competition.artefacts import (
+    MANIFEST,
+    PROVENANCE,
+    beside,
+    hashes,
+    is_finished,
+    replacing,
+    sealing,
+    sha256,
+    write_manifest,
+)
 from competition.cleaning import clean, duplicate_report, normalise_query
 from competition.dealing import deal
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds, save_folds
 from competition.folds import CATEGORY_KINDS, FoldPlan
 from competition.plan_choice import choose_plan, judged_split
-from competition.rows import digest_rows, read_competition
+from competition.rows import digest_rows, find_files, read_competition
 from competition.tasks import Task, get_task
+from pipelines.locks import alone, sweep
+from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder, RunSettings
 
 log = logging.getLogger(__name__)
@@ -24,6 +39,8 @@ TRANSLATION_COLUMNS = ("language", "origin_query", "translated_query")
 
 def prepare(run: RunFolder, settings: RunSettings) -> None:
     """Rows and translations in the run folder; done already if they are there from the same files.
+
+    A preparation that was cut off is completed.
 
     Raises
     ------
@@ -35,20 +52,23 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
             "queries that are not English are told by their translations, and there are none",
             advice="make them with relstack translate --english, and name them with --translations",
         )
-    tasks = [get_task(name) for name in settings.tasks]
+    started, tasks = now(), [get_task(name) for name in settings.tasks]
     data = read_competition(Path(settings.data), tasks)
     translations = read_translations(Path(settings.translations)) if settings.translations else None
     cleaned = {name: clean_splits(splits, get_task(name), settings) for name, splits in data.items()}
-    for name, splits in cleaned.items():
-        _refuse_other_rows(run, name, splits)
-    present = settings.model_copy(update={"tasks": tuple(cleaned)})
-    run.agree_on(present)
-    for name, splits in cleaned.items():
-        for split, rows in splits.items():
-            _write_once(rows, run.rows_file(name, split))
-        _tell(name, splits)
-    if translations is not None:
-        keep_translations(translations, run)
+    with alone(run.root / "rows"):
+        for name, splits in cleaned.items():
+            _refuse_other_rows(run, name, splits)
+        present = settings.model_copy(update={"tasks": tuple(cleaned)})
+        run.agree_on(present)
+        for name, splits in cleaned.items():
+            sweep(run.rows_file(name, "train").parent)
+            for split, rows in splits.items():
+                _write_once(rows, run.rows_file(name, split))
+            _seal_rows(run, name, settings, started=started)
+            _tell(name, splits)
+        if translations is not None:
+            keep_translations(translations, run, source=settings.translations)
 
 
 def clean_splits(splits: dict[str, pd.DataFrame], task: Task, settings: RunSettings) -> dict[str, pd.DataFrame]:
@@ -72,10 +92,17 @@ def limit_rows(rows: pd.DataFrame, limit: int, *, seed: int) -> pd.DataFrame:
 
 def split(run: RunFolder) -> dict[str, Folds]:
     """Task name -> its folds, dealt now or earlier; folds are never dealt twice."""
-    settings = run.settings()
+    run.settings()  # refuses a folder that is no run, before a lock is left in it
+    with alone(run.root / "folds"):
+        return _split(run)
+
+
+def _split(run: RunFolder) -> dict[str, Folds]:
+    settings, started = run.settings(), now()
     folds: dict[str, Folds] = {}
     for task in run.tasks():
         rows = run.rows(task.name)
+        sweep(run.folds_folder(task.name))
         saved = sorted(run.folds_folder(task.name).glob("*.json"))
         if saved:
             folds[task.name] = load_folds(run.folds_folder(task.name), saved[0].stem)
@@ -92,6 +119,7 @@ def split(run: RunFolder) -> dict[str, Folds]:
             plan=plan,
             task=task,
             rows_digest=digest_rows(train),
+            record={PROVENANCE: provenance(seed=settings.seed, started=started)},
         )
     return folds
 
@@ -145,19 +173,27 @@ def read_translations(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype="str")
 
 
-def keep_translations(translations: pd.DataFrame, run: RunFolder) -> None:
+def keep_translations(translations: pd.DataFrame, run: RunFolder, *, source: str | None = None) -> None:
     """Write the run's ``translations.parquet``: those of `translations` that its queries need.
 
     Parameters
     ----------
     translations
         As `read_translations` gives them.
+    source
+        The file that they were read from, for the manifest; None if they were made for this run.
 
     Raises
     ------
     MismatchError
         The run has others.
     """
+    with alone(run.translations_file):
+        _keep_translations(translations, run, source=source)
+
+
+def _keep_translations(translations: pd.DataFrame, run: RunFolder, *, source: str | None) -> None:
+    started = now()
     queries = {
         (language, normalise_query(query))
         for task in run.tasks()
@@ -178,18 +214,45 @@ def keep_translations(translations: pd.DataFrame, run: RunFolder) -> None:
     if run.translations_file.is_file():
         if not pd.read_parquet(run.translations_file).equals(wanted):
             raise MismatchError("this run was made with other translations", advice="use another --run folder")
+        if beside(run.translations_file).is_file():
+            return
+    made = provenance(seed=run.settings().seed, started=started)
+    record = {"sources": {} if source is None else source_files([Path(source)]), PROVENANCE: made}
+    with sealing(run.translations_file, record) as path:
+        wanted.to_parquet(path, index=False)
+
+
+def source_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """What a manifest says of the files that something was read from: by path their bytes and SHA-256."""
+    return {str(path): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths}
+
+
+def _seal_rows(run: RunFolder, task: str, settings: RunSettings, *, started: str) -> None:
+    """The manifest of a task's rows, if it is not there yet; its presence says that all splits are."""
+    folder = run.rows_file(task, "train").parent
+    if is_finished(folder):
         return
-    _write_once(wanted, run.translations_file)
+    found = find_files(Path(settings.data), [get_task(task)])
+    manifest = {
+        "task": task,
+        "cleaning": settings.cleaning,
+        "limit": settings.limit,
+        "rows": {split: digest_rows(pd.read_parquet(run.rows_file(task, split))) for split in run.splits(task)},
+        "sources": source_files(found.values()),
+        PROVENANCE: provenance(seed=settings.seed, started=started),
+        "files": hashes(folder),
+    }
+    write_manifest(folder / MANIFEST, manifest)
 
 
 def _refuse_other_rows(run: RunFolder, task: str, splits: dict[str, pd.DataFrame]) -> None:
-    had = run.splits(task)
+    had, is_whole = run.splits(task), is_finished(run.rows_file(task, "train").parent)
     faults = [
         Fault(f"{task}/{split}", "the input file changed since the run was made")
         for split in had
         if split in splits and digest_rows(pd.read_parquet(run.rows_file(task, split))) != digest_rows(splits[split])
     ]
-    if had and set(had) != set(splits):
+    if set(had) - set(splits) or (is_whole and set(had) != set(splits)):
         faults.append(Fault(task, f"splits {sorted(splits)}", f"{sorted(had)}, as the run was made"))
     if faults:
         raise MismatchError("this run holds other rows", faults=faults, advice="use another --run folder")
@@ -198,10 +261,8 @@ def _refuse_other_rows(run: RunFolder, task: str, splits: dict[str, pd.DataFrame
 def _write_once(rows: pd.DataFrame, path: Path) -> None:
     if path.is_file():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    rows.to_parquet(temporary, index=False)
-    temporary.rename(path)
+    with replacing(path) as temporary:
+        rows.to_parquet(temporary, index=False)
 
 
 def _tell(task: str, splits: dict[str, pd.DataFrame]) -> None:

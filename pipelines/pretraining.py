@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
-from competition.artefacts import MANIFEST, SCRATCH, write_text
+from competition.artefacts import MANIFEST, PROVENANCE, finish, heal, is_finished, partial, read_manifest
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.leaks import Dropped, refuse_leak, trail_of, without_held_out
 from competition.tasks import get_task
@@ -27,8 +25,11 @@ from pipelines.config import (
     recipe_values,
 )
 from pipelines.extra_rows import extra_digests
+from pipelines.locks import alone
 from pipelines.progress import available_threads
+from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder, digest_model_rows, without_labels
+from pipelines.scratch import scratch_of
 from pipelines.weights import cache_dir
 
 log = logging.getLogger(__name__)
@@ -105,8 +106,8 @@ def find_pretrained(run: RunFolder, name: str, *, task: str, fold: int | None) -
     parts = [ALL_FOLDS] if fold is None else [f"fold-{fold}", ALL_FOLDS]
     tried = [run.pretrained(task, name) / part for part in parts]
     for folder in tried:
-        if (folder / MANIFEST).is_file():
-            return Pretrained(folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["digest"])
+        if is_finished(folder):
+            return Pretrained(folder, read_manifest(folder / MANIFEST)["digest"])
     raise CompetitionError(
         f"no pretrained weights for {task} are called {name!r}",
         faults=[Fault(str(folder), f"no finished {MANIFEST}") for folder in tried],
@@ -128,9 +129,9 @@ def pretrain(run: RunFolder, asked: Pretraining, *, overrides: Sequence[str] = (
     _refuse_unfit(run, asked, recipe)
     made_of = _made_of(run, asked, recipe)
     folder = run.pretrained(asked.task, asked.name) / (ALL_FOLDS if asked.fold is None else f"fold-{asked.fold}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if (folder / MANIFEST).is_file():
+    with alone(folder):
+        heal(folder)
+        if is_finished(folder):
             _refuse_other(folder, made_of)
             log.info("pretrained weights %s are there already", folder)
             return folder
@@ -215,7 +216,7 @@ def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, m
     from pipelines.backbones.protocol import Corpus, Workspace
     from pipelines.launch import fit_and_score
 
-    started = time.perf_counter()
+    started, began = now(), time.perf_counter()
     rows, held_out = run.rows(asked.on), held_out_rows(run, asked.task, asked.fold)
     kept, dropped = without_held_out(rows["train"], held_out, same_task=asked.on == asked.task)
     if asked.on == asked.task and asked.fold is not None:  # no more than the fold's own training
@@ -232,11 +233,10 @@ def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, m
         parent = find_pretrained(run, asked.parent, task=asked.task, fold=asked.fold)
         refuse_leak(parent.trail, held_out, task=asked.task, what=asked.parent)
         trail, init = pd.concat([parent.trail, trail], ignore_index=True), parent.weights
-    partial = folder.with_name(f"{folder.name}.partial")
-    (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
+    work = partial(folder)
     space = Workspace(
         cache=cache_dir() / "embeddings",
-        scratch=partial / SCRATCH,
+        scratch=scratch_of(work, made_of),
         corpus=Corpus.of(without_labels(frame) for frame in (kept, *(rows[s] for s in rows if s != "train"))),
         seed=run.settings().seed,
         threads=available_threads(),
@@ -244,17 +244,12 @@ def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, m
     )
     if asked.objective == MASKED:
         assert isinstance(recipe, CrossEncoderRecipe), "other kinds were refused"
-        pretrain_masked(recipe, space, get_task(asked.on), partial / WEIGHTS)
+        pretrain_masked(recipe, space, get_task(asked.on), work / WEIGHTS)
     else:
-        fit_and_score(recipe, get_task(asked.on), space, train=kept, unseen={}).save(partial / WEIGHTS)
-    trail.to_parquet(partial / TRAIL, index=False)
-    counts = {"n_rows": len(kept), "dropped": asdict(dropped), "seconds": round(time.perf_counter() - started, 1)}
-    write_text(partial / MANIFEST, json.dumps({**made_of, **counts}, indent=1, ensure_ascii=False))
-    shutil.rmtree(partial / SCRATCH)
-    if folder.exists():  # a folder without a manifest does not exist
-        shutil.rmtree(folder)
-    partial.rename(folder)
-    return folder
+        fit_and_score(recipe, get_task(asked.on), space, train=kept, unseen={}).save(work / WEIGHTS)
+    trail.to_parquet(work / TRAIL, index=False)
+    counts = {"n_rows": len(kept), "dropped": asdict(dropped), "seconds": round(time.perf_counter() - began, 1)}
+    return finish(work, folder, {**made_of, **counts, PROVENANCE: provenance(seed=space.seed, started=started)})
 
 
 def _made_of(run: RunFolder, asked: Pretraining, recipe: Recipe) -> dict[str, Any]:
@@ -301,7 +296,7 @@ def _refuse_unfit(run: RunFolder, asked: Pretraining, recipe: Recipe) -> None:
 
 
 def _refuse_other(folder: Path, made_of: Mapping[str, Any]) -> None:
-    had = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    had = read_manifest(folder / MANIFEST)
     faults = [Fault(key, f"{value!r}", f"{had.get(key)!r}, as it was made") for key, value in made_of.items()
               if json.loads(json.dumps(value)) != had.get(key)]  # fmt: skip
     if faults:

@@ -1,6 +1,5 @@
 """The pseudo-label stage: rows of dev and test labelled by an ensemble, one set per fold that never saw the fold."""
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -11,7 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competition.artefacts import MANIFEST, sha256, write_text
+from competition.artefacts import (
+    MANIFEST,
+    PROVENANCE,
+    finish,
+    hashes,
+    heal,
+    is_finished,
+    partial,
+    read_manifest,
+    sha256,
+)
 from competition.errors import CompetitionError, Fault, MismatchError
 from oof.combiner import Combiner
 from oof.frame import PredictionFrame
@@ -19,7 +28,9 @@ from oof.pseudo_labels import select_pseudo_labels
 from oof.store import PartKey, align
 from oof.teacher import fold_safe_teachers
 from pipelines.config import digest_values
-from pipelines.ensembling import Gathered
+from pipelines.ensembling import Gathered, part_manifests
+from pipelines.locks import alone
+from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder, without_labels
 from pipelines.targets import SOFT
 from pipelines.teachers import teacher_combiner, teacher_scores
@@ -108,11 +119,27 @@ def pseudo_label(run: RunFolder, asked: PseudoLabelling) -> PseudoLabels:
     combiner = teacher_combiner(run, asked.ensemble, gathered)
     made_of = _made_of(run, asked, splits, gathered, combiner)
     folder = run.pseudo(asked.task, asked.name)
-    if (folder / MANIFEST).is_file():
-        found = find_pseudo(run, asked.task, asked.name)
-        _refuse_other(found, made_of)
-        log.info("%s: pseudo-labels %s are there already", asked.task, asked.name)
-        return found
+    with alone(folder):
+        heal(folder)
+        if is_finished(folder):
+            found = find_pseudo(run, asked.task, asked.name)
+            _refuse_other(found, made_of)
+            log.info("%s: pseudo-labels %s are there already", asked.task, asked.name)
+            return found
+        return _make(run, asked, splits, gathered, combiner, folder=folder, made_of=made_of)
+
+
+def _make(
+    run: RunFolder,
+    asked: PseudoLabelling,
+    splits: tuple[str, ...],
+    gathered: Gathered,
+    combiner: Combiner,
+    *,
+    folder: Path,
+    made_of: Mapping[str, Any],
+) -> PseudoLabels:
+    started = now()
     log.info("%s: pseudo-labels %s by %s of %s", asked.task, asked.name, combiner.name, ", ".join(gathered.sources))
     chosen = {}
     for fold, by_fold in fold_safe_teachers(combiner, gathered.frames["train"]).items():
@@ -123,7 +150,11 @@ def pseudo_label(run: RunFolder, asked: PseudoLabelling) -> PseudoLabels:
         )[COLUMNS]
         if chosen[fold].empty:
             log.warning("%s: no row is sure enough for the training without fold %d", asked.task, fold)
-    return _write(folder, chosen, made_of)
+    record = {
+        "inputs": part_manifests(run, asked.task, gathered.sources),
+        PROVENANCE: provenance(seed=run.settings().seed, started=started),
+    }
+    return _write(folder, chosen, made_of, record=record)
 
 
 def find_pseudo(run: RunFolder, task: str, name: str) -> PseudoLabels:
@@ -135,13 +166,13 @@ def find_pseudo(run: RunFolder, task: str, name: str) -> PseudoLabels:
         There is none; the command that makes it is named.
     """
     folder = run.pseudo(task, name)
-    if not (folder / MANIFEST).is_file():
+    if not is_finished(folder):
         raise CompetitionError(
             f"no pseudo-labels of {task} are called {name!r}",
             faults=[Fault(str(folder), f"no finished {MANIFEST}")],
             advice=f"make them: relstack pseudo --run {run.root} --task {task} --name {name}",
         )
-    return PseudoLabels(folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    return PseudoLabels(folder, read_manifest(folder / MANIFEST))
 
 
 def pseudo_rows(run: RunFolder, name: str, key: PartKey) -> pd.DataFrame:
@@ -222,23 +253,21 @@ def _made_of(
     }
 
 
-def _write(folder: Path, chosen: Mapping[int, pd.DataFrame], made_of: Mapping[str, Any]) -> PseudoLabels:
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def _write(
+    folder: Path, chosen: Mapping[int, pd.DataFrame], made_of: Mapping[str, Any], *, record: Mapping[str, Any]
+) -> PseudoLabels:
+    work = partial(folder)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     for fold, rows in chosen.items():
-        rows.to_parquet(partial / f"fold-{fold}.parquet", index=False)
-    files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+        rows.to_parquet(work / f"fold-{fold}.parquet", index=False)
     counts = {
         f"fold-{fold}": {str(name): int(n) for name, n in rows["language"].value_counts(sort=False).items()}
         for fold, rows in chosen.items()
     }
-    digest = digest_values({**made_of, "files": files})
-    manifest = {**made_of, "rows": counts, "files": files, "digest": digest}
-    write_text(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-    shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest does not exist
-    partial.rename(folder)
-    return PseudoLabels(folder, manifest)
+    digest = digest_values({**made_of, "files": hashes(work)})
+    finish(work, folder, {**made_of, "rows": counts, "digest": digest, **record})
+    return PseudoLabels(folder, read_manifest(folder / MANIFEST))
 
 
 def _refuse_other(found: PseudoLabels, made_of: Mapping[str, Any]) -> None:

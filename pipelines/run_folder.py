@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field, ValidationError
 
-from competition.artefacts import write_text
+from competition.artefacts import MANIFEST, sha256, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds
 from competition.languages import relabel_unknown
@@ -108,6 +108,11 @@ class RunFolder:
         """Extra training rows that were made by translation."""
         return self.root / "augmented" / task / f"{name}.parquet"
 
+    def manifests(self, folders: Iterable[Path]) -> dict[str, str]:
+        """SHA-256 of the manifests of finished artefacts, by their path in the run."""
+        files = [folder / MANIFEST for folder in folders]
+        return {file.relative_to(self.root).as_posix(): sha256(file) for file in files}
+
     def settings(self) -> RunSettings:
         """The settings of the run.
 
@@ -132,15 +137,17 @@ class RunFolder:
         self.root.mkdir(parents=True, exist_ok=True)
         values = settings.model_dump(mode="json", exclude_none=True)
         text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
-        write_text(self.settings_file, text)
+        write_text(self.settings_file, text + seal_line(text))
 
     def agree_on(self, settings: RunSettings) -> None:
         """Keep the settings of a new run; an old run that was made with others is refused, the differences named."""
         with alone(self.settings_file):
-            if self.settings_file.is_file():
-                refuse_other_settings(self.settings(), settings)
-            else:
+            if not self.settings_file.is_file():
                 self.write_settings(settings)
+                return
+            refuse_other_settings(self.settings(), settings)
+            if not is_sealed(self.settings_file.read_bytes()):
+                self.write_settings(self.settings())
 
     def add_recipes(self, names: Sequence[str], overrides: Sequence[str]) -> None:
         """Record base learners of the run and the recipe keys that were overridden for them.
@@ -211,6 +218,19 @@ class RunFolder:
     def learner_origin(self, task: str, learner: str) -> Origin:
         """`origin` for the recipe of a base learner."""
         return self.origin(task, recipe_values(self.recipe(learner)))
+
+
+def seal_line(text: str) -> str:
+    """The last line of ``run.toml``: what `is_sealed` compares the others with."""
+    return f"# sha256 {hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def is_sealed(data: bytes) -> bool | None:
+    """Whether a ``run.toml`` is as it was written; None for those of older versions, which have no seal."""
+    lines = data.splitlines(keepends=True)
+    if all(b" = " in line for line in lines):
+        return None
+    return lines[-1] == seal_line(b"".join(lines[:-1]).decode(errors="replace")).encode()
 
 
 def refuse_other_settings(old: RunSettings, new: RunSettings) -> None:

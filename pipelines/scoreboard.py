@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from competition.artefacts import PROVENANCE, sealing
 from competition.errors import CompetitionError
 from competition.metrics import auc, f1, f1_interval, paired_difference, score_table
 from competition.tasks import Task
@@ -21,15 +22,19 @@ from pipelines.ensembling import (
     read_ensemble,
     read_manifest,
 )
+from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
 from submissions.leaderboard import Entry, Leaderboard
 
 
 def leaderboard(run: RunFolder) -> Leaderboard:
     """One entry per base learner with all its parts, and per ensemble; written to ``leaderboard.csv`` too."""
+    started = now()
     entries = [entry for task in run.tasks() for entry in _entries(run, task)]
     board = Leaderboard.from_entries(entries).with_averages()
-    board.write_csv(run.leaderboard_file)
+    made = provenance(seed=run.settings().seed, started=started)
+    with sealing(run.leaderboard_file, {PROVENANCE: made}) as path:
+        board.write_csv(path)
     return board
 
 

@@ -1,7 +1,8 @@
 """A study on disk: what it was made from, its journal of trials, and which trials are still being worked on.
 
 A study folder holds ``study.json`` (settings; other ones are refused), ``journal.log`` (every trial, optuna's
-JournalStorage), ``workers/`` (one lock per worker, held while it lives) and the tuned recipe. Any number of processes
+JournalStorage), ``workers/`` (one lock per worker, held while it lives), the tuned recipe, and a manifest while nobody
+works on it. Any number of processes
 may work on it at once, and any of them may be killed: locks are the operating system's and go with their holder.
 """
 
@@ -19,7 +20,7 @@ from uuid import uuid4
 import numpy as np
 from filelock import FileLock, Timeout
 
-from competition.artefacts import write_text
+from competition.artefacts import FILES, MANIFEST, hashes, write_manifest, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
 from oof.journal import open_journal
 
@@ -85,8 +86,13 @@ class StudyStore:
             )
 
     def open(self, direction: str) -> "optuna.Study":
-        """The study as it stands in the journal, begun if it is not there; call it under `locked`."""
+        """The study as it stands in the journal, begun if it is not there; call it under `locked`.
+
+        Its manifest is gone until `seal` writes it again: the journal grows.
+        """
         import optuna
+
+        (self.root / MANIFEST).unlink(missing_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             storage = open_journal(self.journal)
@@ -103,6 +109,10 @@ class StudyStore:
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=N_RANDOM),
         )
+
+    def seal(self, values: Mapping[str, Any]) -> None:
+        """Write the manifest: `values` and the hashes of all files; call it under `locked`."""
+        write_manifest(self.root / MANIFEST, {**values, FILES: hashes(self.root)})
 
     @contextmanager
     def worker(self) -> Iterator[str]:

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from competition.artefacts import PROVENANCE
 from competition.errors import CompetitionError
 from oof.calibration import METHODS
 from oof.priors import prior_matched_threshold
-from pipelines.ensembling import ensemble_cuts, ensemble_scores, gather, read_ensemble
+from pipelines.ensembling import ensemble_cuts, ensemble_scores, gather, part_manifests, read_ensemble
+from pipelines.locks import alone
+from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
 from pipelines.scoreboard import leaderboard
 from submissions.build import Submission, cut
@@ -28,10 +31,11 @@ def submit(
     cross-fitted F1. With `prior_matched` the cut is not that of training but the one for the share of positives that
     the split's own scores tell of, see `oof.priors` for what that assumes.
     """
-    board = leaderboard(run)
+    board, started = leaderboard(run), now()
     submissions: list[Submission] = []
     rows: dict[str, pd.DataFrame] = {}
     chosen: dict[str, Any] = {}
+    inputs: dict[str, str] = {}
     for task in run.tasks():
         there = [s for s in ((split,) if split else ("test", "dev")) if s in run.splits(task.name)]
         if not there:
@@ -40,9 +44,10 @@ def submit(
         entry_ = _choose(board, task.name, choice)
         frame = run.rows(task.name)[there[0]]
         scores = final_scores(run, entry_, there[0], frame["id"])
-        made = _matched(run, entry_, scores) if prior_matched else (scores, _thresholds(run, entry_, frame))
-        submissions.append(cut(task, frame["id"], *made))
+        cuts = _matched(run, entry_, scores) if prior_matched else (scores, _thresholds(run, entry_, frame))
+        submissions.append(cut(task, frame["id"], *cuts))
         rows[task.name] = frame
+        inputs |= _manifests(run, entry_)
         chosen[task.name] = {
             "ensemble": entry_.name,
             "kind": entry_.kind,
@@ -53,8 +58,11 @@ def submit(
     if not submissions:
         raise CompetitionError("there is nothing to submit: no task has dev or test rows")
     rates = {task.name: float(run.rows(task.name)["train"]["label"].mean()) for task in run.tasks()}
-    manifest = {"run": run.root.name, "chosen": chosen}
-    return write_submission(run.submission(name), submissions, rows, manifest=manifest, replace=True, train_rates=rates)
+    made = provenance(seed=run.settings().seed, started=started)
+    manifest = {"run": run.root.name, "chosen": chosen, "inputs": inputs, PROVENANCE: made}
+    folder = run.submission(name)
+    with alone(folder):
+        return write_submission(folder, submissions, rows, manifest=manifest, replace=True, train_rates=rates)
 
 
 def final_scores(run: RunFolder, chosen: Entry, split: str, ids: pd.Series) -> np.ndarray:
@@ -62,6 +70,13 @@ def final_scores(run: RunFolder, chosen: Entry, split: str, ids: pd.Series) -> n
     if chosen.kind != "base":
         return ensemble_scores(run, chosen.task, chosen.name, split, ids)
     return gather(run, chosen.task, [chosen.name]).frames[split].scores[:, 0]
+
+
+def _manifests(run: RunFolder, chosen: Entry) -> dict[str, str]:
+    """The manifests of what a leaderboard entry is made of: its ensemble's, or its parts'."""
+    if chosen.kind == "base":
+        return part_manifests(run, chosen.task, [chosen.name])
+    return run.manifests([run.ensemble(chosen.task, chosen.name)])
 
 
 def _thresholds(run: RunFolder, chosen: Entry, rows: pd.DataFrame) -> float | np.ndarray:

@@ -1,20 +1,16 @@
 """The training stage: one base learner, one fold, one part; and the list of all such jobs of a run."""
 
 import logging
-import platform
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from competition.artefacts import SCRATCH
+from competition.artefacts import heal
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds
 from competition.tasks import Task, get_task
@@ -22,26 +18,18 @@ from oof.store import Origin, PartKey, PartManifest
 from pipelines.augmenting import augmented, neighbour_space
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.extra_rows import with_extra_rows
+from pipelines.locks import alone
 from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
+from pipelines.provenance import now, provenance, versions
 from pipelines.run_folder import RunFolder, without_labels
+from pipelines.scratch import scratch_of
 from pipelines.weights import cache_dir
 
 if TYPE_CHECKING:
     from pipelines.backbones.protocol import Corpus, Workspace
 
 log = logging.getLogger(__name__)
-
-VERSIONED = (
-    "relstack",
-    "torch",
-    "transformers",
-    "sentence-transformers",
-    "scikit-learn",
-    "lightgbm",
-    "numpy",
-    "pandas",
-)
 
 
 @dataclass(frozen=True)
@@ -113,8 +101,10 @@ def train(run: RunFolder, key: PartKey) -> Path:
         raise CompetitionError(f"recipe {key.learner} needs a category path as target; {key.task} has none")
     rows, folds = run.rows(key.task), run.folds(key.task)
     folds.training_rows(key.fold, rows["train"])  # refuses other rows and absent folds before work begins
-    with _alone(run, key):
+    with alone(run.parts.folder(key)):
+        heal(run.parts.folder(key))
         if run.parts.is_finished(key):
+            _refuse_other_origin(run, key, origin)
             return run.parts.folder(key)
         return _make(run, key, task, recipe, rows=rows, folds=folds, origin=origin)
 
@@ -132,8 +122,8 @@ def _make(
     from pipelines.backbones.protocol import Workspace
     from pipelines.launch import fit_and_score
 
-    scratch = run.parts.workdir(key) / SCRATCH
-    scratch.mkdir(parents=True, exist_ok=True)
+    started = now()
+    scratch = scratch_of(run.parts.workdir(key), asdict(origin))
     space = Workspace(
         cache=cache_dir() / "embeddings",
         scratch=scratch,
@@ -168,8 +158,9 @@ def _make(
         fit_seconds=round(fitted.fit_seconds, 3),
         predict_seconds=round(fitted.predict_seconds, 3),
         device=str(fitted.details.get("device", "cpu")),
-        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+        versions=versions(),
         details={**fitted.details, **prior, "rows_withheld": folds.n_withheld(key.fold)},
+        provenance=provenance(seed=space.seed, started=started),
     )
     folder = run.parts.write(manifest, scores, save_weights=fitted.save)
     log.info("part %s: fitted in %.1f s, scored %s rows in %.1f s",
@@ -220,12 +211,3 @@ def _refuse_other_origin(run: RunFolder, key: PartKey, origin: Origin) -> None:
             faults=faults,
             advice="give a changed recipe a name of its own (a copied .toml file), or delete that part's folder",
         )
-
-
-@contextmanager
-def _alone(run: RunFolder, key: PartKey) -> Iterator[None]:
-    """Hold the part's lock: of two processes on the same part one works, the other waits and finds it finished."""
-    folder = run.parts.folder(key)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        yield

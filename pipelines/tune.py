@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from competition.artefacts import PROVENANCE
 from competition.errors import CompetitionError, Fault
 from pipelines.config import learner_name, recipe_path
 from pipelines.output import narrate
 from pipelines.progress import available_threads
+from pipelines.provenance import now, provenance
 from pipelines.recipe_file import write_recipe
 from pipelines.study_plan import Plan, Tuning, plan_study
 from pipelines.study_store import BASE, REASON, REPEATS, counts
@@ -80,6 +82,7 @@ def tune(tuning: Tuning, *, workers: int = 1, out: Path | None = None) -> Tuned:
         A study of this name was made from other rows, folds, recipe or space.
     """
     _refuse_bad_out(tuning, out)
+    started = now()
     plan = plan_study(tuning)
     tuning.store.agree_on(plan.settings())
     if plan.own_values.keys() != plan.space.texts().keys():
@@ -91,10 +94,10 @@ def tune(tuning: Tuning, *, workers: int = 1, out: Path | None = None) -> Tuned:
         _work_together(plan, workers)
     if (n_trials := tuning.store.n_counted(plan.open())) < tuning.trials:
         log.info("study %s: no more than %d different trials were found in this space", tuning.name, n_trials)
-    return _finish(plan, out)
+    return _finish(plan, out, started=started)
 
 
-def _finish(plan: Plan, out: Path | None) -> Tuned:
+def _finish(plan: Plan, out: Path | None, *, started: str) -> Tuned:
     """Write the best trial's recipe. One process at a time, so that the last word is that of the whole journal."""
     store, study = plan.tuning.store, plan.open()
     with store.locked():
@@ -112,6 +115,7 @@ def _finish(plan: Plan, out: Path | None) -> Tuned:
         )
         described = recipe.model_copy(update={"description": words.strip()})
         path = write_recipe(store.root / f"{learner_name(plan.tuning.model)}-tuned.toml", described)
+        store.seal({"task": plan.task.name, PROVENANCE: provenance(seed=plan.seed, started=started)})
         if out is not None:
             path = write_recipe(out, described)
     base = [trial.value for trial in complete if trial.user_attrs.get(BASE)]

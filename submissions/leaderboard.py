@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from statistics import fmean
 import orjson
 import pandas as pd
 
+from competition.artefacts import write_text
 from competition.errors import CompetitionError, Fault
 
 TEXT = ("task", "name", "kind")
@@ -159,15 +159,12 @@ class Leaderboard:
 
     def write_csv(self, path: Path | str) -> None:
         """Write `path` whole or not at all; `read_csv` gives back an equal leaderboard."""
-        path = Path(path)
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(COLUMNS)
         # repr, the shortest text that reads back as the same number, is what csv writes for a float.
         writer.writerows([getattr(entry, key) for key in COLUMNS] for entry in self.entries)
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-        partial.write_text(buffer.getvalue(), encoding="utf-8", newline="")
-        partial.replace(path)
+        write_text(Path(path), buffer.getvalue())
 
     @classmethod
     def read_csv(cls, path: Path | str) -> "Leaderboard":

@@ -1,10 +1,7 @@
 """Write a submission's files: JSON Lines and CSV per task, a zip for upload, a manifest; all or nothing."""
 
-import hashlib
 import os
 import re
-import secrets
-import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from typing import Any
 import orjson
 import pandas as pd
 
+from competition.artefacts import discard, heal, partial, publish, sha256, write_manifest
 from competition.errors import CompetitionError, Fault
 from submissions.build import (
     MANIFEST_NAME,
@@ -62,6 +60,8 @@ def write_submission(
 ) -> SubmissionFiles:
     """The files of `submissions` in a new `folder`, which appears complete and validated or not at all.
 
+    Two processes must not do this for the same folder at once: the caller holds its lock.
+
     The zip and all files but the manifest depend on the predictions and rows alone (and on the zlib version).
 
     Parameters
@@ -85,17 +85,19 @@ def write_submission(
     """
     folder = Path(folder)
     _check_submissions(submissions, rows)
+    heal(folder)
     _check_folder(folder, replace=replace)
     # Beside the folder, so that the rename stays within one file system.
-    partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(4)}")
-    partial.mkdir(parents=True)
+    work = partial(folder)
+    discard(work)  # of a process that was killed
+    work.mkdir(parents=True)
     try:
-        _write_files(partial, submissions, rows, manifest=manifest, train_rates=train_rates or {})
+        _write_files(work, submissions, rows, manifest=manifest, train_rates=train_rates or {})
         tasks = [submission.task for submission in submissions]
-        validation = validate_files(partial, rows, tasks, train_rates=train_rates)
-        _move_into_place(partial, folder)
+        validation = validate_files(work, rows, tasks, train_rates=train_rates)
+        publish(work, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        discard(work)
     return SubmissionFiles(
         folder=folder,
         texts={task.name: folder / text_name(task) for task in tasks},
@@ -207,29 +209,14 @@ def _write_files(
             for warning in rate_warnings(each.task, each.predictions.tolist(), train_rates.get(each.task.name))
         ],
     }
-    (folder / MANIFEST_NAME).write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_manifest(folder / MANIFEST_NAME, record)
 
 
 def _entry(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return {"sha256": sha256(path), "bytes": path.stat().st_size}
 
 
 def _summary(submission: Submission) -> dict[str, Any]:
     predictions = submission.predictions
     summary = {"rows": len(predictions), "positive_rate": float(predictions.astype("int8").mean())}
     return summary if submission.threshold is None else summary | {"threshold": submission.threshold}
-
-
-def _move_into_place(partial: Path, folder: Path) -> None:
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    old = partial.with_name(f"{partial.name}-old")
-    folder.rename(old)
-    try:
-        partial.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)

@@ -23,11 +23,11 @@ from tiny import (
 from competition.errors import CompetitionError
 from competition.tasks import QI
 from pipelines.backbones import load, load_folds
+from pipelines.backbones.checkpoints import last_checkpoint
 from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.pair_model import load_pair_model, load_tokenizer
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.backbones.readers import reader_of
-from pipelines.backbones.checkpoints import last_checkpoint
 from pipelines.config import load_recipe
 from pipelines.weights import resolve_weights
 

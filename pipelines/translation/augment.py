@@ -6,16 +6,18 @@ AnalytiCup; back-translation is Sennrich et al.'s (2016).
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from competition.artefacts import PROVENANCE, sealing
 from competition.cleaning import map_distinct, normalise_query
 from competition.errors import CompetitionError, Fault
 from competition.languages import ENGLISH
 from pipelines.config import learner_name
 from pipelines.prepare import limit_rows
+from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
 from pipelines.translation.work import Translating, translate_pairs
 
@@ -126,7 +128,7 @@ def augment_run(
     CompetitionError
         No language is missing, or nothing could be translated.
     """
-    rows = run.rows(task)
+    rows, started = run.rows(task), now()
     train = rows["train"]
     into = () if asked.back else asked.into or tuple(missing_languages(rows))
     if not into and not asked.back:
@@ -143,10 +145,14 @@ def augment_run(
         fault = Fault(f"{task}: {languages}", "no new query", f"translations by {work.recipe}")
         raise CompetitionError("there are no rows to add", faults=[fault], advice="take another translation recipe")
     path = run.augmented(task, name or learner_name(work.recipe))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    made.to_parquet(temporary, index=False)
-    temporary.rename(path)
+    manifest = {
+        **{key: value for key, value in asdict(asked).items() if key != "seed"},
+        "recipe": learner_name(work.recipe),
+        "folds": run.folds(task).digest,
+        PROVENANCE: provenance(seed=asked.seed, started=started),
+    }
+    with sealing(path, manifest) as temporary:
+        made.to_parquet(temporary, index=False)
     log.info("%s: %s rows", path, f"{len(made):,}")
     counted = made.groupby(["way", "language"], sort=True)
     return counted.agg(rows=("id", "size"), queries=("query", "nunique"), positive_rate=("label", "mean")).reset_index()

@@ -1,0 +1,160 @@
+"""What the artefacts of a run were made of: from a submission back to the competition's files.
+
+A manifest names what it was made of by digest: submissions, ensembles, pseudo-labels and students by the SHA-256 of
+other manifests (``inputs``), parts, pretrained weights and folds by the digests of rows and folds, rows and
+translations by the SHA-256 of the files that they were read from (``sources``).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from competition.artefacts import MANIFEST, read_manifest, sha256
+from competition.errors import CompetitionError
+from pipelines.run_artefacts import Artefact
+from pipelines.run_folder import RunFolder
+
+GONE, UNREADABLE, NOT_HERE, NOT_RECORDED = "not there", "unreadable", "not here", "not recorded"
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step back: an artefact, and one of the things that it was made of.
+
+    Attributes
+    ----------
+    recorded
+        The digest that the artefact's manifest has of its source.
+    found
+        That of the source as it is now, or why there is none.
+    """
+
+    artefact: str
+    source: str
+    recorded: str
+    found: str
+
+    @property
+    def verdict(self) -> str:
+        """``same``, ``broken``, or that it cannot be told."""
+        if self.found in (NOT_HERE, NOT_RECORDED):
+            return self.found
+        return "same" if self.recorded == self.found else "broken"
+
+
+def links(run: RunFolder, whole: Iterable[Artefact]) -> list[Link]:
+    """All links of the artefacts `whole`, whose files are as their manifests say."""
+    known = {artefact.name: artefact for artefact in whole}
+    digests = Digests.of(run, known)
+    found: list[Link] = []
+    for artefact in reversed(known.values()):
+        if artefact.manifest.is_file():
+            manifest = read_manifest(artefact.manifest)
+            found += [*_inputs(run, artefact.name, manifest), *_rows_and_folds(artefact.name, manifest, digests)]
+            found += [*_extras(run, artefact.name, manifest), *_sources(run, artefact.name, manifest)]
+    return found
+
+
+@dataclass(frozen=True)
+class Digests:
+    """The digests of what all else is made of, as it is now; `UNREADABLE` where it is damaged.
+
+    Attributes
+    ----------
+    rows
+        Task -> split -> digest of the rows with their translations.
+    plain
+        Task -> digest of the training rows as they were dealt into folds.
+    folds
+        Task -> digest.
+    """
+
+    rows: Mapping[str, Mapping[str, str]]
+    plain: Mapping[str, str]
+    folds: Mapping[str, str]
+
+    @classmethod
+    def of(cls, run: RunFolder, whole: Mapping[str, Artefact]) -> "Digests":
+        """The digests of the run, of those things that are whole."""
+        from competition.rows import digest_rows
+        from pipelines.run_folder import digest_model_rows
+
+        rows: dict[str, dict[str, str]] = {}
+        plain, folds = {}, {}
+        has_translations = not run.translations_file.is_file() or "translations.parquet" in whole
+        for task in run.tasks():
+            if f"rows/{task.name}" in whole and has_translations:
+                frames = run.rows(task.name)
+                rows[task.name] = {split: digest_model_rows(frame) for split, frame in frames.items()}
+                plain[task.name] = digest_rows(frames["train"])
+            if any(name.startswith(f"folds/{task.name}/") for name in whole):
+                try:
+                    folds[task.name] = run.folds(task.name).digest
+                except CompetitionError:
+                    folds[task.name] = UNREADABLE
+        return cls(rows, plain, folds)
+
+
+def _inputs(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[Link]:
+    """Links to other artefacts by their manifests."""
+    if name.partition("/")[0] not in ("submissions", "ensembles", "pseudo", "students"):
+        return
+    if "inputs" not in manifest:
+        yield Link(name, "its inputs", "", NOT_RECORDED)
+    for path, digest in manifest.get("inputs", {}).items():
+        file = run.root / path
+        yield Link(name, path.removesuffix(f"/{MANIFEST}"), digest, sha256(file) if file.is_file() else GONE)
+
+
+def _rows_and_folds(name: str, manifest: Mapping[str, Any], digests: Digests) -> Iterator[Link]:
+    """Links to the rows and folds by their digests."""
+    kind, _, rest = name.partition("/")
+    if kind == "folds":
+        task = manifest["task"]
+        yield Link(name, f"rows/{task}/train", manifest["rows_digest"], digests.plain.get(task, UNREADABLE))
+    if kind not in ("parts", "pretrained", "students", "pseudo", "augmented"):
+        return
+    task, origin = rest.partition("/")[0], manifest.get("origin", manifest)
+    on = manifest.get("on", task)
+    for split, digest in origin["rows"].items() if kind in ("parts", "pretrained", "students") else ():
+        yield Link(name, f"rows/{on}/{split}", digest, digests.rows.get(on, {}).get(split, UNREADABLE))
+    yield Link(name, f"folds/{task}", origin["folds"], digests.folds.get(task, UNREADABLE))
+
+
+def _extras(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[Link]:
+    """Links of a part to what its recipe names besides the fold's rows."""
+    if not name.startswith("parts/"):
+        return
+    from pipelines.pretraining import find_pretrained
+    from pipelines.pseudo import find_pseudo
+
+    recipe, task = manifest["origin"]["recipe"], manifest["task"]
+    extra, digests = recipe.get("extra") or {}, recipe.get("extra_digests", {})
+    if "pseudo" in digests:
+        found = _or_gone(lambda: find_pseudo(run, task, extra["pseudo"]).digest)
+        yield Link(name, f"pseudo/{task}/{extra['pseudo']}", digests["pseudo"], found)
+    if "augmented" in digests:
+        file = run.augmented(task, extra["augmented"])
+        found = sha256(file)[:16] if file.is_file() else GONE
+        yield Link(name, f"augmented/{task}/{file.name}", digests["augmented"], found)
+    if "init_digest" in recipe:
+        found = _or_gone(lambda: find_pretrained(run, recipe["init_from"], task=task, fold=manifest["fold"]).digest)
+        yield Link(name, f"pretrained/{task}/{recipe['init_from']}", recipe["init_digest"], found)
+
+
+def _sources(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[Link]:
+    """Links of rows and translations to the files that they were read from."""
+    if name.partition("/")[0] not in ("rows", "translations.parquet"):
+        return
+    for path, entry in manifest.get("sources", {}).items():
+        places = [Path(path), Path(run.settings().data) / Path(path).name]
+        here = [place for place in places if place.is_file()]
+        yield Link(name, path, entry["sha256"], sha256(here[0]) if here else NOT_HERE)
+
+
+def _or_gone(digest: Callable[[], str]) -> str:
+    try:
+        return digest()
+    except CompetitionError:
+        return GONE

@@ -1,0 +1,180 @@
+"""Whatever is changed in a finished run is found, named, and the command that mends it said."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from competition.artefacts import MANIFEST, read_manifest, write_manifest
+from oof.store import PartKey
+from pipelines.cli import main
+from pipelines.run_folder import RunFolder
+from pipelines.verifying import verify
+
+NO_ARTEFACTS = {"timings.csv"}  # and locks; nothing is made from them
+
+
+def hashed_files(root: Path) -> list[Path]:
+    """All files of the run that somebody vouches for."""
+    files = (path for path in root.rglob("*") if path.is_file() and path.stat().st_size)
+    return sorted(path for path in files if path.name not in NO_ARTEFACTS and path.suffix not in (".lock", ".log"))
+
+
+@pytest.fixture(scope="module")
+def copy(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy that tests damage and mend again."""
+    return Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("verify") / "run"))
+
+
+@pytest.fixture
+def own(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy that one test may spoil."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(main, ["--quiet", *map(str, words)])
+
+
+def test_a_finished_run_is_whole_and_leads_back_to_its_input_files(finished_run: Path) -> None:
+    found = verify(RunFolder(finished_run))
+    assert found.faults == ()
+    assert set(found.artefacts["verdict"]) == {"whole"}
+    assert {"run.toml", "rows/QI", "parts/QI/lexical/fold-0", "ensembles/QI/stack", "submissions/final"} <= set(
+        found.artefacts["artefact"]
+    )
+    assert set(found.lineage["verdict"]) == {"same"}
+    above, seen = {"submissions/final"}, set()
+    while above:
+        seen |= above
+        above = set(found.lineage["made_of"][found.lineage["artefact"].isin(above | {f"{a}.json" for a in above})])
+        above = {_artefact(name) for name in above} - seen
+    inputs = {Path(name).name for name in seen}
+    assert {"train_QI.txt", "dev_QI.txt", "test_QI.txt"} <= inputs, "a submission leads back to the files"
+    assert {"rows/QI", "parts/QI/lexical/fold-2", "folds/QI/query-group.parquet"} <= seen
+
+
+def _artefact(name: str) -> str:
+    """The artefact that a source belongs to: a split to its task's rows, folds to their file."""
+    if name.startswith("rows/"):
+        return "/".join(name.split("/")[:2])
+    return "folds/QI/query-group.parquet" if name == "folds/QI" else name
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_byte_of_a_run_changes_unseen(copy: Path, data: st.DataObject) -> None:
+    file = data.draw(st.sampled_from(hashed_files(copy)))
+    before = file.read_bytes()
+    place, bit = data.draw(st.integers(0, len(before) - 1)), data.draw(st.integers(0, 7))
+    after = bytearray(before)
+    after[place] ^= 1 << bit
+    file.write_bytes(after)
+    try:
+        assert str(file) in {fault.where for fault in verify(RunFolder(copy)).faults}
+    finally:
+        file.write_bytes(before)
+
+
+def test_missing_and_extra_files_are_named_with_the_command_that_mends(own: Path) -> None:
+    part = RunFolder(own).parts.folder(PartKey("QI", "lexical", 1))
+    (part / "dev.parquet").unlink()
+    (own / "ensembles" / "QI" / "stack" / "more").write_text("extra")
+    done = call("verify", own)
+    assert done.exit_code == 3
+    assert f"{part / 'dev.parquet'}: is not there" in done.stderr
+    assert f"delete {part}, then `relstack train --task QI --model lexical --fold 1 --run {own}`" in done.stderr
+    assert "stack/more: is not in manifest.json" in done.stderr
+    assert f"`relstack ensemble make --run {own} --task QI --name stack`" in done.stderr
+
+
+def test_a_part_of_another_run_is_found(own: Path, tmp_path: Path) -> None:
+    from competition.sample import write_sample
+
+    other = tmp_path / "other"
+    write_sample(other / "data", n_train=400, n_dev=60, n_test=60, seed=4, tasks=("QI",))
+    words = ["--data", other / "data", "--run", other / "run", "--folds", 3, "--tasks", "QI"]
+    assert call("split", *words).exit_code == 0
+    assert (
+        call("train", "--run", other / "run", "--task", "QI", "--model", "lexical-linear", "--fold", 0).exit_code == 0
+    )
+    key = PartKey("QI", "lexical-linear", 0)
+    part = RunFolder(own).parts.folder(key)
+    shutil.rmtree(part)
+    shutil.copytree(RunFolder(other / "run").parts.folder(key), part)
+    found = verify(RunFolder(own))
+    broken = found.lineage[found.lineage["verdict"] == "broken"]
+    assert {"ensembles/QI/stack", "ensembles/QI/blend", str(part.relative_to(own))} == set(broken["artefact"])
+    assert "rows/QI/train" in set(broken["made_of"])
+    assert str(part) in {fault.where for fault in found.faults}
+
+
+def test_a_part_of_the_same_origin_that_is_not_the_one_is_found(own: Path) -> None:
+    part = RunFolder(own).parts.folder(PartKey("QI", "lexical", 0))
+    manifest = read_manifest(part / MANIFEST)
+    write_manifest(part / MANIFEST, {**manifest, "fit_seconds": manifest["fit_seconds"] + 1})
+    faults = verify(RunFolder(own)).faults
+    assert {fault.where for fault in faults} == {str(own / "ensembles/QI/stack"), str(own / "ensembles/QI/blend")}
+    assert all("was made of another parts/QI/lexical/fold-0" in fault.found for fault in faults)
+
+
+def test_input_files_that_changed_or_went_away_are_told_apart(own: Path, tmp_path: Path) -> None:
+    manifest = own / "rows" / "QI" / MANIFEST
+    values = read_manifest(manifest)
+    sources = {str(tmp_path / Path(name).name): entry for name, entry in values["sources"].items()}
+    settings_file = own / "run.toml"
+    write_manifest(manifest, {**values, "sources": sources})
+    RunFolder(own).write_settings(RunFolder(own).settings().model_copy(update={"data": str(tmp_path)}))
+    assert settings_file.is_file()
+    found = verify(RunFolder(own))
+    assert found.faults == ()
+    assert list(found.lineage["verdict"][found.lineage["artefact"] == "rows/QI"]) == ["not here"] * 3
+    (tmp_path / "train_QI.txt").write_text("another competition")
+    (fault,) = verify(RunFolder(own)).faults
+    assert fault.where == str(own / "rows/QI")
+    assert "train_QI.txt" in fault.found
+
+
+def test_runs_of_older_versions_are_said_to_be_not_hashed(own: Path) -> None:
+    """As they were before manifests had hashes of all files, and rows a manifest."""
+    for manifest in own.rglob("*.json"):
+        if "weights" in manifest.parts or manifest.name == "combiner.json":
+            continue
+        values = read_manifest(manifest)
+        for key in ("provenance", "inputs", "files", "sources"):
+            values.pop(key, None)
+        manifest.write_text(json.dumps(values))
+    (own / "rows" / "QI" / MANIFEST).unlink()
+    (own / "leaderboard.json").unlink()
+    text = (own / "run.toml").read_text().splitlines()[:-1]
+    (own / "run.toml").write_text("\n".join(text) + "\n")
+    found = verify(RunFolder(own))
+    assert found.faults == ()
+    assert set(found.artefacts["verdict"]) == {"not hashed (made by an older version)"}
+    assert set(found.lineage["verdict"]) == {"same", "not recorded"}
+
+
+def test_json_has_everything(finished_run: Path) -> None:
+    done = call("verify", finished_run, "--format", "json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout).keys() == {"artefacts", "lineage", "faults"}
+    assert call("verify", finished_run).exit_code == 0
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    done = call("verify", tmp_path)
+    assert done.exit_code == 3
+    assert "is not a run folder" in done.stderr
+
+
+def test_an_edited_run_file_that_means_the_same_is_sealed_again(own: Path) -> None:
+    file = own / "run.toml"
+    file.write_text("# mine\n" + file.read_text())
+    run = RunFolder(own)
+    assert {fault.where for fault in verify(run).faults} == {str(file)}
+    run.agree_on(run.settings())
+    assert verify(run).faults == ()
