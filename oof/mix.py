@@ -1,6 +1,7 @@
 """The tuned blend: simple blends and stackers, mixed by a structure that Optuna tunes and that must earn its keep."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +16,7 @@ import pandas as pd
 from oof.blend import ConvexBlend, Greedy, HardVotes, LogitMean, Recalibrated, WeightedMean
 from oof.combiner import NOTHING, Combiner, Fits, FittedCombiner, Folds, Refits, members
 from oof.frame import PredictionFrame, to_logits
+from oof.journal import open_journal
 from oof.logistic import FittedLogistic, LanguageLogistic, LogisticStacker
 from oof.stack import FittedLightGBM, Level2, LightGBMStacker
 from oof.state import read_state, write_state
@@ -22,6 +24,8 @@ from oof.weights import convex_weights, sigmoid
 
 if TYPE_CHECKING:
     import optuna
+
+log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
@@ -343,8 +347,15 @@ def _n_finished(study: "optuna.Study") -> int:
 
 
 def _storage(journal: Path | None) -> "optuna.storages.BaseStorage | None":
-    """Where trials are kept; a journal, unlike a database, bears a kill at any moment."""
-    return None if journal is None else open_journal(journal)
+    """Where trials are kept; a journal, unlike a database, bears a kill at any moment. A damaged one begins anew."""
+    if journal is None:
+        return None
+    try:
+        return open_journal(journal)
+    except (ValueError, KeyError) as error:
+        log.warning("%s is damaged and begins anew: %s", journal, error)
+        journal.unlink()
+        return open_journal(journal)
 
 
 def _study_name(rows: PredictionFrame, logits: Floats) -> str:

@@ -50,8 +50,10 @@ def sweep(folder: Path, name: str = "*") -> None:
 
     Call it where nobody else writes such a file.
     """
-    for leftover in folder.glob(f".{name if name == '*' else glob.escape(name)}.*{TEMPORARY}"):
-        leftover.unlink()
+    pattern = "*" if name == "*" else glob.escape(name)
+    for leftover in folder.glob(f"*.{pattern}.*{TEMPORARY}"):  # a temporary file's own one begins with two dots
+        if leftover.name.startswith("."):
+            leftover.unlink()
 
 
 def _holder(note: Path) -> str:
