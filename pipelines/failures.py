@@ -14,7 +14,7 @@ from pipelines.memory import WORTH_RETRYING, MemoryShortageError, first_line, ou
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 OS_ERROR = re.compile(r"\((?:os error|errno) (\d+)\)|\[Errno (\d+)\]")  # as libraries in Rust and C++ pass it on
-TORCH_CANNOT_WRITE = "PytorchStreamWriter failed writing"  # it does not say why
+TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed writing", "inline_container.cc")  # it does not say why
 UNFINISHED = ("*.partial", "*.tmp")
 
 
@@ -106,7 +106,7 @@ def _number(error: Exception) -> int | None:
     """The operating system's number of the error, also where a library made an error of its own of it."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    if TORCH_CANNOT_WRITE in str(error):
+    if any(sign in str(error) for sign in TORCH_CANNOT_WRITE):
         return errno.ENOSPC
     found = OS_ERROR.search(str(error))
     return int(found[1] or found[2]) if found else None

@@ -296,15 +296,6 @@ def test_a_killed_fit_goes_on_from_its_checkpoint_to_the_same_weights(
     assert_equal_weights(resumed, whole.fit(rows, QI))
 
 
-def test_a_half_written_checkpoint_is_left_out(tmp_path: Path) -> None:
-    for step, state in ((9, "{}"), (10, "{}"), (20, '{"half'), (30, None)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if state is not None:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-9", "checkpoint-10"}
-
-
 # Settings
 
 
