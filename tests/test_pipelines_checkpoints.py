@@ -45,7 +45,7 @@ def cut_off(model: CrossEncoder, step: int) -> Path:
     "overrides",
     [
         ["training.ema=0.9"],
-        ["training.evaluate=5", "training.evaluate_rows=10", "training.multi_sample_dropout=2"],
+        ["training.evaluate=5", "training.evaluate_rows=10", "training.multi_sample_dropout=2", "training.epochs=3"],
         ["training.accumulate=2", "training.epochs=4", "training.schedule=cosine"],
         ["training.fgm=1.0", "training.r_drop=1.0"],
     ],
@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
 def test_without_a_whole_checkpoint_training_begins_anew(
     bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    killed, whole = (unfitted(bert, tmp_path / name, "training.evaluate=5", "training.evaluate_rows=10")
+    killed, whole = (unfitted(bert, tmp_path / name, "training.evaluate=5", "training.evaluate_rows=10", "training.epochs=3")
                      for name in ("killed", "whole"))  # fmt: skip
     for checkpoint in checkpoints(cut_off(killed, 60)):
         (checkpoint / "trainer_state.json").write_text('{"half')

@@ -133,19 +133,21 @@ def test_a_training_short_of_memory_takes_the_same_steps_in_pieces_and_says_so(
     short_of_memory: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    roomy = unfitted(steady, tmp_path / "roomy", *overrides).fit(ROWS, QI)
+    whole = ["pooling=model", *overrides]  # without dropout
+    roomy = unfitted(steady, tmp_path / "roomy", *whole).fit(ROWS, QI)
     assert "pieces" not in roomy.details()
     short_of_memory(3, first=4, error=error)  # with accumulation: in the middle of an optimiser step
-    tight = unfitted(steady, tmp_path / "tight", *overrides).fit(ROWS, QI)
+    tight = unfitted(steady, tmp_path / "tight", *whole).fit(ROWS, QI)
     assert tight.details()["pieces"] == 4
     told = [message for message in caplog.messages if message.startswith("out of memory at step")]
     assert len(told) == 2
     assert "4 pieces" in told[1]
+    start = weights_of(unfitted(steady, tmp_path / "start", *whole, "training.learning_rate=1e-12").fit(ROWS, QI))
     found, expected = weights_of(tight), weights_of(roomy)
     for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], atol=2e-4, err_msg=name)
-    start = weights_of(unfitted(steady, tmp_path / "start", "training.learning_rate=1e-12").fit(ROWS, QI))
-    assert max(float(np.abs(start[name] - expected[name]).max()) for name in expected) > 5e-3
+        moved = np.linalg.norm(expected[name] - start[name])
+        assert np.linalg.norm(found[name] - expected[name]) <= 0.03 * moved + 1e-6, name
+    assert moved > 1e-3
 
 
 def test_a_row_that_does_not_fit_is_an_error_worth_retrying(
@@ -303,5 +305,5 @@ def test_a_head_that_diverges_is_named() -> None:
     table = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     targets = Targets((table[:, 0] > 0).astype(np.int8))
     with pytest.raises(DivergedError, match="the training diverged"):
-        fit_head(DenseRows(table), targets, hidden=8, epochs=3, dropout=0.0, learning_rate=1e38, weight_decay=0.0,
+        fit_head(DenseRows(table), targets, hidden=8, epochs=3, dropout=0.0, learning_rate=1e30, weight_decay=0.0,
                  seed=0, threads=1)  # fmt: skip
