@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ FREED = "freed.json"  # what `relstack gc` took away, with the hashes it had
 SCRATCH = "scratch"  # a folder in a partial artefact that does not outlive its making
 SEAL, FILES, PROVENANCE = "seal", "files", "provenance"  # keys of a manifest
 PARTIAL, ASIDE, TEMPORARY, LOCK = ".partial", ".old", ".tmp", ".lock"
+LEFTOVERS = (PARTIAL, ASIDE)  # what a kill can leave of a folder
 NOT_HASHED = "not hashed (made by an older version)"
 
 
@@ -81,7 +83,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Where the block fails, `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}{TEMPORARY}")
     try:
         yield temporary
         sync(temporary)
@@ -162,7 +164,7 @@ def is_finished(folder: Path) -> bool:
 def finished(folder: Path) -> list[Path]:
     """The finished artefacts directly below `folder`, sorted; leftovers of a kill are none."""
     found = (path.parent for path in folder.glob(f"*/{MANIFEST}"))
-    return sorted(path for path in found if path.suffix not in (PARTIAL, ASIDE))
+    return sorted(path for path in found if path.suffix not in LEFTOVERS)
 
 
 def partial(final: Path) -> Path:
@@ -176,6 +178,11 @@ def finish(work: Path, final: Path, values: Mapping[str, Any]) -> Path:
         leftover.unlink()
     write_manifest(work / MANIFEST, {**values, FILES: hashes(work)})
     return publish(work, final)
+
+
+def lock_of(final: Path) -> Path:
+    """The file whose lock whoever makes an artefact holds."""
+    return final.with_name(f".{final.name}{LOCK}")
 
 
 def publish(work: Path, final: Path) -> Path:
@@ -213,6 +220,16 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def free_files(folder: Path, below: str) -> None:
+    """Delete what a finished artefact holds in its sub-folder `below`; the note `FREED` keeps the hashes."""
+    listed = read_manifest(folder / MANIFEST).get(FILES, {})
+    freed = read_manifest(folder / FREED)[FILES] if (folder / FREED).is_file() else {}
+    names = [name for name in file_names(folder) if name.startswith(f"{below}/")]
+    gone = {name: listed.get(name) or sha256(folder / name) for name in names}
+    write_manifest(folder / FREED, {FILES: {**freed, **gone}})
+    shutil.rmtree(folder / below)
+
+
 def verify(folder: Path) -> list[Fault]:
     """What is wrong with a finished folder: files that are missing, changed, or not in its manifest."""
     return list(inspect(folder / MANIFEST).faults)
@@ -233,9 +250,10 @@ def inspect(manifest: Path) -> Verdict:
         fault = Fault(str(manifest), f"unreadable: {error}", "the manifest that was written last")
         return Verdict(0, 0, 0, True, (fault,))
     is_new = SEAL in values or PROVENANCE in values
-    freed = _freed(folder) if manifest.name == MANIFEST else {}
+    freed, faults = _freed(folder) if manifest.name == MANIFEST else ({}, [])
     found = file_names(folder) if manifest.name == MANIFEST else [name for name in listed if (folder / name).is_file()]
-    faults = [] if not is_new or _is_sealed(text, values) else [Fault(str(manifest), "changed", "the text it sealed")]
+    if is_new and not _is_sealed(text, values):
+        faults.append(Fault(str(manifest), "changed", "the text that its seal is of"))
     gone = [name for name, digest in listed.items() if name not in found and freed.get(name) == digest]
     faults += [
         Fault(str(folder / name), "is not there", f"sha256 {digest}")
@@ -290,6 +308,16 @@ def _changed(folder: Path, listed: Mapping[str, str]) -> list[Fault]:
     ]
 
 
-def _freed(folder: Path) -> Mapping[str, str]:
+def _freed(folder: Path) -> tuple[Mapping[str, str], list[Fault]]:
+    """Hashes of the files that were freed, and what is wrong with the note of them."""
     path = folder / FREED
-    return read_manifest(path)["files"] if path.is_file() else {}
+    if not path.is_file():
+        return {}, []
+    try:
+        text = path.read_bytes().decode()
+        values = dict(json.loads(text))
+        if _is_sealed(text, values):
+            return values[FILES], []
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return {}, [Fault(str(path), f"unreadable: {error}", "the note of freed files")]
+    return {}, [Fault(str(path), "changed", "the text that its seal is of")]

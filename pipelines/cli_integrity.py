@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from pipelines.cli_options import format_option, run_folder
+from pipelines.cli_options import format_option, names_of, run_folder
 
 
 def integrity_commands() -> list[click.Command]:
     """The commands of this file."""
-    return [verify]
+    return [verify, gc, push, pull]
 
 
 RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
@@ -33,3 +33,56 @@ def verify(run_dir: Path, output: Any) -> None:
     else:
         print_tables({"artefacts": found.artefacts, "lineage": found.lineage, "faults": found.fault_table()}, output)
     found.refuse_faults()
+
+
+@click.command()
+@RUN
+@click.option("--weights", is_flag=True, help="Weights of base learners that no submission is made of, too.")
+@click.option("--cache", is_flag=True, help="Embeddings and translations of other runs in the user's cache, too.")
+@click.option("--yes", is_flag=True, help="Delete them; without it they are only listed.")
+@format_option
+def gc(run_dir: Path, weights: bool, cache: bool, yes: bool, output: Any) -> None:
+    """List what nothing needs, with the reason and its bytes; --yes deletes it. What a process works on stays."""
+    import pandas as pd
+
+    from pipelines.freeing import free, freeable
+    from pipelines.output import print_table
+
+    found = freeable(run_folder(run_dir), weights=weights, cache=cache)
+    lines = [(str(each.path), each.reason, each.n_bytes) for each in found]
+    print_table(pd.DataFrame(lines, columns=["path", "reason", "bytes"]), output)
+    n_bytes = sum(size for *_, size in lines)
+    if yes:
+        click.echo(f"deleted {len(free(found))} of {len(found)}, {n_bytes:,} bytes in all", err=True)
+    else:
+        click.echo(f"{n_bytes:,} bytes; nothing was deleted, --yes does it", err=True)
+
+
+URL = click.argument("url", metavar="URL")
+ONLY = click.option("--only", default="", help="Names, comma-separated: rows,folds,parts/QC/e5-bi; all if left out.")
+
+
+@click.command()
+@RUN
+@URL
+@ONLY
+@format_option
+def push(run_dir: Path, url: str, only: str, output: Any) -> None:
+    """Send the finished artefacts of a run to a store: s3://bucket/run, file:///folder, any that fsspec opens."""
+    from pipelines.output import print_table
+    from pipelines.remote import push as send
+
+    print_table(send(run_folder(run_dir), url, only=names_of(only)), output)
+
+
+@click.command()
+@URL
+@RUN
+@ONLY
+@format_option
+def pull(url: str, run_dir: Path, only: str, output: Any) -> None:
+    """Fetch the finished artefacts of a run from a store; all are hashed before they count."""
+    from pipelines.output import print_table
+    from pipelines.remote import pull as fetch
+
+    print_table(fetch(url, run_folder(run_dir), only=names_of(only)), output)

@@ -23,6 +23,7 @@ from oof.teacher import soft_labels, taught_threshold
 from oof.threshold import decide
 from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
 from pipelines.ensembling import part_manifests, read_manifest
+from pipelines.freeing import refuse_freed_weights
 from pipelines.locks import alone
 from pipelines.progress import available_threads
 from pipelines.provenance import now, provenance
@@ -117,6 +118,7 @@ def distilled_table(run: RunFolder, task: str, name: str) -> pd.DataFrame:
     manifest = read_manifest(folder)
     taught = taught_by(run, task, manifest["ensemble"])
     keys = [PartKey(task, one, k) for one in taught.sources for k in range(run.folds(task).plan.n_splits)]
+    refuse_freed_weights(run, keys)
     parts = [run.parts.manifest(key) for key in keys]
     n_folds = len(keys) // len(taught.sources)
     lines: list[dict[str, Any]] = [

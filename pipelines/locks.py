@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from competition.artefacts import TEMPORARY, beside
+from competition.artefacts import TEMPORARY, beside, lock_of
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,7 @@ def alone(path: Path) -> Iterator[None]:
     It is not re-entrant: the same process would wait for itself.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock, note = (path.with_name(f".{path.name}.{suffix}") for suffix in ("lock", "holder"))
-    held = FileLock(lock)
+    held, note = FileLock(lock_of(path)), path.with_name(f".{path.name}.holder")
     try:
         held.acquire(blocking=False)
     except Timeout:

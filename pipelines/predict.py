@@ -10,6 +10,7 @@ from competition.errors import CompetitionError, Fault
 from competition.rows import read_rows
 from competition.tasks import get_task
 from oof.store import PartKey, train_command
+from pipelines.freeing import refuse_freed_weights
 from pipelines.progress import available_threads
 from pipelines.run_folder import RunFolder, without_labels
 from pipelines.weights import cache_dir
@@ -24,7 +25,7 @@ def predict(run: RunFolder, *, task: str, learner: str, data: Path) -> pd.DataFr
     Raises
     ------
     CompetitionError
-        A fold of the base learner is not trained yet, or the file has faults: all of them.
+        A fold of the base learner is not trained yet, its weights were freed, or the file has faults: all of them.
     """
     from pipelines.backbones import load_folds
     from pipelines.backbones.protocol import Corpus, Workspace
@@ -36,6 +37,7 @@ def predict(run: RunFolder, *, task: str, learner: str, data: Path) -> pd.DataFr
             f"{learner} has not been trained for all folds of {task}",
             faults=[Fault(str(key), "no finished part", "made by " + train_command(key)) for key in missing],
         )
+    refuse_freed_weights(run, keys)
     definition = get_task(task)
     rows = clean(read_rows(data, definition, labelled=False), run.settings().cleaning, definition, may_drop=False)
     rows = run.with_english(rows)

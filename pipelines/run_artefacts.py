@@ -1,17 +1,30 @@
 """The finished artefacts of a run folder, and the command that makes each of them again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from competition.artefacts import MANIFEST, beside, finished
+from competition.artefacts import LEFTOVERS, MANIFEST, beside, is_finished
 from oof.store import PartKey, train_command
 from pipelines.run_folder import RunFolder
 
-# Folders whose sub-folders are artefacts, and files that are one, in the order of the work.
-GROUPS = ("rows", "pretrained/*/*", "studies/*", "parts/*/*", "pseudo/*", "students/*", "ensembles/*", "submissions")
-SINGLE_FILES = ("translations.parquet", "folds/*/*.parquet", "augmented/*/*.parquet", "leaderboard.csv")
-ONCE_WITHOUT_MANIFEST = ("rows/*", "studies/*/*")  # such folders have none in runs of older versions
+# Folders and files that are artefacts, in the order of the work.
+PATTERNS = (
+    "rows/*/",
+    "translations.parquet",
+    "folds/*/*.parquet",
+    "pretrained/*/*/*/",
+    "augmented/*/*.parquet",
+    "studies/*/*/",
+    "parts/*/*/*/",
+    "pseudo/*/*/",
+    "students/*/*/",
+    "ensembles/*/*/",
+    "leaderboard.csv",
+    "submissions/*/",
+)
+ORDER = tuple(pattern.partition("/")[0] for pattern in PATTERNS)
+ONCE_WITHOUT_MANIFEST = ("rows", "studies")  # folders that have none in runs of older versions
 RECIPE = "RECIPE"
 
 
@@ -31,16 +44,55 @@ class Artefact:
     manifest: Path
 
     @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, not a file with a manifest beside it."""
+        return self.manifest.name == MANIFEST
+
+    @property
     def path(self) -> Path:
         """Its folder or file: what is deleted before it is made again."""
-        return self.manifest.parent if self.manifest.name == MANIFEST else self.manifest.parent / Path(self.name).name
+        return self.manifest.parent if self.is_folder else self.manifest.with_name(Path(self.name).name)
+
+    @property
+    def manifest_name(self) -> str:
+        """The path of its manifest in the run."""
+        return f"{self.name}/{MANIFEST}" if self.is_folder else beside(Path(self.name)).as_posix()
 
 
 def artefacts(run: RunFolder) -> list[Artefact]:
     """All finished artefacts of the run, rows first and submissions last."""
-    found = {*_folders(run), *_files(run)}
-    order = [pattern.partition("/")[0] for pattern in ("rows", *SINGLE_FILES[:3], *GROUPS, *SINGLE_FILES[3:])]
-    return sorted(found, key=lambda artefact: (order.index(artefact.name.partition("/")[0]), artefact.name))
+    paths = ((pattern, path) for pattern in PATTERNS for path in run.root.glob(pattern) if _counts(pattern, path))
+    return in_order(_artefact(run, pattern, path.relative_to(run.root).as_posix()) for pattern, path in paths)
+
+
+def in_order(found: Iterable[Artefact]) -> list[Artefact]:
+    """Artefacts in the order of the work: each after those that it was made of."""
+    return sorted(found, key=lambda artefact: (ORDER.index(artefact.name.partition("/")[0]), artefact.name))
+
+
+def artefact_of(run: RunFolder, manifest_name: str) -> Artefact | None:
+    """The artefact whose manifest has this path in a run; None if it is no manifest of an artefact."""
+    path = PurePosixPath(manifest_name)
+    for pattern in PATTERNS:
+        is_folder = pattern.endswith("/")
+        name = path.parent if is_folder else path.with_suffix(PurePosixPath(pattern).suffix)
+        same_length = len(name.parts) == len(PurePosixPath(pattern).parts)
+        artefact = _artefact(run, pattern, name.as_posix())
+        if same_length and name.match(pattern) and name.suffix not in LEFTOVERS and artefact.manifest_name == str(path):
+            return artefact
+    return None
+
+
+def _artefact(run: RunFolder, pattern: str, name: str) -> Artefact:
+    path = run.root / name
+    return Artefact(name, path / MANIFEST if pattern.endswith("/") else beside(path))
+
+
+def _counts(pattern: str, path: Path) -> bool:
+    """Whether what a pattern found is a finished artefact, no leftover of a kill."""
+    if path.suffix in LEFTOVERS or path.name.startswith("."):
+        return False
+    return path.is_file() or is_finished(path) or pattern.startswith(ONCE_WITHOUT_MANIFEST)
 
 
 def command(run: RunFolder, name: str) -> str:
@@ -81,18 +133,3 @@ _COMMANDS = {
     "students": f"distil --student {RECIPE}",
     "ensembles": "ensemble make",
 }
-
-
-def _folders(run: RunFolder) -> Iterator[Artefact]:
-    groups = [folder for pattern in GROUPS for folder in run.root.glob(pattern)]
-    known = {path for group in groups for path in finished(group)}
-    known |= {path for pattern in ONCE_WITHOUT_MANIFEST for path in run.root.glob(pattern) if path.is_dir()}
-    for folder in known:
-        yield Artefact(folder.relative_to(run.root).as_posix(), folder / MANIFEST)
-
-
-def _files(run: RunFolder) -> Iterator[Artefact]:
-    for pattern in SINGLE_FILES:
-        for path in run.root.glob(pattern):
-            if not path.name.startswith("."):
-                yield Artefact(path.relative_to(run.root).as_posix(), beside(path))

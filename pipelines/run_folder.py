@@ -135,9 +135,7 @@ class RunFolder:
     def write_settings(self, settings: RunSettings) -> None:
         """Keep the settings of a new run, or new recipes and overrides of an old one."""
         self.root.mkdir(parents=True, exist_ok=True)
-        values = settings.model_dump(mode="json", exclude_none=True)
-        text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
-        write_text(self.settings_file, text + seal_line(text))
+        write_text(self.settings_file, settings_text(settings))
 
     def agree_on(self, settings: RunSettings) -> None:
         """Keep the settings of a new run; an old run that was made with others is refused, the differences named."""
@@ -218,6 +216,13 @@ class RunFolder:
     def learner_origin(self, task: str, learner: str) -> Origin:
         """`origin` for the recipe of a base learner."""
         return self.origin(task, recipe_values(self.recipe(learner)))
+
+
+def settings_text(settings: RunSettings) -> str:
+    """The text of ``run.toml``, its seal last."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    return text + seal_line(text)
 
 
 def seal_line(text: str) -> str:

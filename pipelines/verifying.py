@@ -92,18 +92,14 @@ def _inspect(artefact: Artefact) -> Verdict:
 
 
 def _check_settings(run: RunFolder) -> Verdict:
-    """The verdict on ``run.toml``; those of older versions have no seal."""
+    """The verdict on ``run.toml``; what was edited and means the same is sealed again by `relstack split`."""
     data = run.settings_file.read_bytes() if run.settings_file.is_file() else b""
-    hashed = b"# sha256" in data
-    faults = []
-    if hashed and not is_sealed(data):
-        again = (
-            "the command that made the run, or `relstack split` with its options, seals it again if it means the same"
-        )
-        faults.append(Fault(str(run.settings_file), "changed since it was written", again))
-    if not faults:
-        run.settings()  # says what is wrong with it
-    return Verdict(1, len(data), 0, hashed, tuple(faults))
+    sealed = is_sealed(data)
+    if sealed is False:
+        expected = "its text as it was written; mend it, then `relstack split` with the run's options seals it again"
+        return Verdict(1, len(data), 0, True, (Fault(str(run.settings_file), "changed", expected),))
+    run.settings()  # an older one that cannot be read is refused here
+    return Verdict(1, len(data), 0, sealed is True, ())
 
 
 def _damages(checked: Mapping[Artefact, Verdict], again: Mapping[str, str]) -> list[Fault]:

@@ -95,8 +95,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
 def test_without_a_whole_checkpoint_training_begins_anew(
     bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    killed, whole = (unfitted(bert, tmp_path / name, "training.evaluate=5", "training.evaluate_rows=10", "training.epochs=3")
-                     for name in ("killed", "whole"))  # fmt: skip
+    evaluated = ["training.evaluate=5", "training.evaluate_rows=10", "training.epochs=3"]
+    killed, whole = (unfitted(bert, tmp_path / name, *evaluated) for name in ("killed", "whole"))
     for checkpoint in checkpoints(cut_off(killed, 60)):
         (checkpoint / "trainer_state.json").write_text('{"half')
     caplog.clear()

@@ -119,11 +119,11 @@ def test_the_same_is_left_alone_and_another_refused(run: RunFolder) -> None:
 
 def test_the_same_seed_gives_the_same_files(run: RunFolder) -> None:
     first = pseudo_label(run, asked(ensemble="stack"))
-    files = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    files, manifest = {path.name: path.read_bytes() for path in first.folder.glob("*.parquet")}, dict(first.manifest)
     shutil.rmtree(first.folder)
-    assert {
-        path.name: path.read_bytes() for path in pseudo_label(run, asked(ensemble="stack")).folder.iterdir()
-    } == files
+    again = pseudo_label(run, asked(ensemble="stack"))
+    assert {path.name: path.read_bytes() for path in again.folder.glob("*.parquet")} == files
+    assert {**again.manifest, "provenance": manifest["provenance"]} == manifest, "but for its times"
 
 
 def test_labels_of_dev_are_not_looked_at(run: RunFolder) -> None:
