@@ -14,7 +14,7 @@ from pipelines.memory import WORTH_RETRYING, MemoryShortageError, first_line, ou
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 OS_ERROR = re.compile(r"\((?:os error|errno) (\d+)\)|\[Errno (\d+)\]")  # as libraries in Rust and C++ pass it on
-TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed writing", "inline_container.cc")  # it does not say why
+CANNOT_WRITE = ("PytorchStreamWriter failed writing", "inline_container.cc", "Cannot write binary data to")
 UNFINISHED = ("*.partial", "*.tmp")
 
 
@@ -61,7 +61,7 @@ def named(error: Exception, *, stage: str = "this command", folder: Path | None 
     number = _number(error)
     path = _path(error) or folder
     if number in FULL:
-        return _disk_full(stage, path or Path.cwd(), folder, size_limit=number == errno.EFBIG)
+        return _disk_full(stage, first_line(error), path or Path.cwd(), folder, size_limit=number == errno.EFBIG)
     if number in FORBIDDEN:
         return FileAccessError(
             f"{stage} may not use {path or 'a file'}",
@@ -72,10 +72,11 @@ def named(error: Exception, *, stage: str = "this command", folder: Path | None 
     return None
 
 
-def _disk_full(stage: str, path: Path, folder: Path | None, *, size_limit: bool) -> DiskFullError:
+def _disk_full(stage: str, cause: str, path: Path, folder: Path | None, *, size_limit: bool) -> DiskFullError:
     usage = shutil.disk_usage(_existing(path))
     free = f"{readable(usage.free)} free of {readable(usage.total)}"
     faults = [Fault(str(path), "files may not become that large here (ulimit -f)" if size_limit else free)]
+    faults.append(Fault("the system", cause))
     if folder is not None:
         faults.append(Fault(str(folder), f"{readable(_unfinished(folder))} of unfinished work so far"))
     run = f" --run {folder}" if folder is not None else ""
@@ -106,7 +107,7 @@ def _number(error: Exception) -> int | None:
     """The operating system's number of the error, also where a library made an error of its own of it."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    if any(sign in str(error) for sign in TORCH_CANNOT_WRITE):
+    if any(sign in str(error) for sign in CANNOT_WRITE):  # torch and LightGBM, which do not say why
         return errno.ENOSPC
     found = OS_ERROR.search(str(error))
     return int(found[1] or found[2]) if found else None
