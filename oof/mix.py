@@ -1,6 +1,7 @@
 """The tuned blend: simple blends and stackers, mixed by a structure that Optuna tunes and that must earn its keep."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +16,7 @@ import pandas as pd
 from oof.blend import ConvexBlend, Greedy, HardVotes, LogitMean, Recalibrated, WeightedMean
 from oof.combiner import NOTHING, Combiner, Fits, FittedCombiner, Folds, Refits, members
 from oof.frame import PredictionFrame, to_logits
+from oof.journal import open_journal
 from oof.logistic import FittedLogistic, LanguageLogistic, LogisticStacker
 from oof.stack import FittedLightGBM, Level2, LightGBMStacker
 from oof.state import read_state, write_state
@@ -22,6 +24,8 @@ from oof.weights import convex_weights, sigmoid
 
 if TYPE_CHECKING:
     import optuna
+
+log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
@@ -280,15 +284,16 @@ class Trials:
             shares = {key: trial.suggest_float(key, 0.0, 1.0) for key in Structure.__dataclass_fields__}
             return _loss(labels, Structure(**shares).shares() @ logits)
 
-        starts = [Structure.of({member: 1.0}) for member in SIMPLE]
+        convex = convex_weights(labels, logits.T, loss="logit").tolist()
+        first = [Structure.of(dict(zip(MEMBERS, convex, strict=True)))]
+        first += [Structure.of({member: 1.0}) for member in SIMPLE]
         with _quiet_optuna():
             study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
-            if not study.trials:
-                convex = convex_weights(labels, logits.T, loss="logit").tolist()
-                for each in [Structure.of(dict(zip(MEMBERS, convex, strict=True))), *starts]:
-                    study.enqueue_trial(asdict(each))
             for number in range(_n_finished(study), max(n_trials, 1)):
-                study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=len(starts) + 1)
+                if number < len(first):  # not enqueued: a kill would take it out of the queue, and it would be missing
+                    study.add_trial(_trial_of(first[number], labels, logits))
+                    continue
+                study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=len(first))
                 study.optimize(objective, n_trials=1)
         return Structure(**study.best_params)
 
@@ -325,6 +330,16 @@ def _standard_error(values: Floats, group: npt.NDArray[np.generic]) -> float:
     return float(np.sqrt((totals**2).sum()) / len(values))
 
 
+def _trial_of(structure: "Structure", labels: Binary, logits: Floats) -> "optuna.trial.FrozenTrial":
+    """The finished trial of a structure that is not drawn."""
+    import optuna
+
+    shares = asdict(structure)
+    distributions = {key: optuna.distributions.FloatDistribution(0.0, 1.0) for key in shares}
+    loss = _loss(labels, structure.shares() @ logits)
+    return optuna.trial.create_trial(params=shares, distributions=distributions, value=loss)
+
+
 def _n_finished(study: "optuna.Study") -> int:
     import optuna
 
@@ -332,14 +347,15 @@ def _n_finished(study: "optuna.Study") -> int:
 
 
 def _storage(journal: Path | None) -> "optuna.storages.BaseStorage | None":
-    """Where trials are kept; a journal, unlike a database, bears a kill at any moment."""
+    """Where trials are kept; a journal, unlike a database, bears a kill at any moment. A damaged one begins anew."""
     if journal is None:
         return None
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        return open_journal(journal)
+    except (ValueError, KeyError) as error:
+        log.warning("%s is damaged and begins anew: %s", journal, error)
+        journal.unlink()
+        return open_journal(journal)
 
 
 def _study_name(rows: PredictionFrame, logits: Floats) -> str:

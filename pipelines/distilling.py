@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from competition.artefacts import PROVENANCE, SCRATCH, finish, heal, is_finished, partial
+from competition.artefacts import PROVENANCE, finish, heal, is_finished, partial
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.metrics import f1, paired_difference
 from competition.tasks import get_task
@@ -25,10 +24,12 @@ from oof.threshold import decide
 from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
 from pipelines.ensembling import part_manifests, read_manifest
 from pipelines.freeing import refuse_freed_weights
+from pipelines.locks import alone
 from pipelines.progress import available_threads
 from pipelines.provenance import now, provenance
 from pipelines.pseudo import unseen_splits
 from pipelines.run_folder import RunFolder, digest_model_rows, without_labels
+from pipelines.scratch import scratch_of
 from pipelines.targets import with_targets
 from pipelines.teachers import Taught, taught_by
 from pipelines.weights import cache_dir, resolve_weights
@@ -94,8 +95,7 @@ def distil(run: RunFolder, asked: Distillation, *, overrides: tuple[str, ...] = 
         "seed": run.settings().seed,
     }
     folder = run.student(asked.task, asked.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with alone(folder):
         heal(folder)
         if is_finished(folder):
             _refuse_other(folder, made_of)
@@ -184,10 +184,9 @@ def _make(
 
     task, rows = get_task(made_of["task"]), {s: without_labels(frame) for s, frame in run.rows(made_of["task"]).items()}
     work, started = partial(folder), now()
-    (work / SCRATCH).mkdir(parents=True, exist_ok=True)
     space = Workspace(
         cache=cache_dir() / "embeddings",
-        scratch=work / SCRATCH,
+        scratch=scratch_of(work, made_of),
         corpus=Corpus.of(rows.values()),
         seed=run.settings().seed,
         threads=available_threads(),

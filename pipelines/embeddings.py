@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from competition.artefacts import replacing
 from competition.errors import CompetitionError
 from pipelines.config import EncoderSection, WeightsSection
+from pipelines.locks import alone, sweep
+from pipelines.memory import fitting
 from pipelines.progress import progress
 from pipelines.tokens import batches_by_length
 from pipelines.weights import Weights, resolve_weights
@@ -27,7 +31,8 @@ class EmbeddingCache:
     """Vectors by text on disk, one folder per model and maximum length; a text once embedded is never again.
 
     Every write is one ``.npz`` shard (keys: 16-byte BLAKE2 of the text; vectors: float32), put in place by
-    rename, so that several processes may write at the same time and a kill leaves nothing half-written.
+    rename: a kill leaves nothing half-written. Processes write one after the other, so that whoever does can sweep
+    away what a killed one left. A shard that is damaged all the same is deleted, and its texts are embedded again.
     """
 
     folder: Path
@@ -37,8 +42,13 @@ class EmbeddingCache:
         wanted = {_key(text): text for text in texts}
         found: dict[str, np.ndarray] = {}
         for shard in sorted(self.folder.glob("*.npz")):
-            with np.load(shard, allow_pickle=False) as file:
-                keys, vectors = file["keys"], file["vectors"]
+            try:
+                with np.load(shard, allow_pickle=False) as file:
+                    keys, vectors = file["keys"], file["vectors"]
+            except (BadZipFile, EOFError, KeyError, ValueError) as error:
+                log.warning("%s is damaged and deleted, its texts are embedded again: %s", shard, error)
+                shard.unlink(missing_ok=True)
+                continue
             for i, key in enumerate(keys.tolist()):
                 if key in wanted:
                     found[wanted[key]] = vectors[i]
@@ -46,15 +56,10 @@ class EmbeddingCache:
 
     def write(self, texts: Sequence[str], vectors: np.ndarray) -> None:
         """Keep the vectors ``(n_texts, dim)`` of new texts."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = uuid.uuid4().hex
-        temporary = self.folder / f"{name}.tmp"
-        try:
-            with temporary.open("wb") as file:
+        with alone(self.folder / "shards"):
+            sweep(self.folder)
+            with replacing(self.folder / f"{uuid.uuid4().hex}.npz") as temporary, temporary.open("wb") as file:
                 np.savez(file, keys=np.array([_key(text) for text in texts], dtype="S32"), vectors=vectors)
-            temporary.rename(self.folder / f"{name}.npz")
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,13 +136,17 @@ def _encode_part(
 
     token_ids = model.tokenizer(list(texts), truncation=True, max_length=encoder.max_length)["input_ids"]
     lengths = np.array([len(ids) for ids in token_ids])
+
+    def embedded(batch: np.ndarray) -> np.ndarray:
+        inputs = model.tokenizer.pad({"input_ids": [token_ids[i] for i in batch]}, return_tensors="pt")
+        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+        found = model(inputs)["sentence_embedding"].float()
+        return np.asarray(torch.nn.functional.normalize(found, dim=1).cpu().numpy())
+
     vectors: np.ndarray | None = None
     with torch.inference_mode():
-        for batch in batches_by_length(lengths, tokens_per_batch=encoder.tokens_per_batch):
-            inputs = model.tokenizer.pad({"input_ids": [token_ids[i] for i in batch]}, return_tensors="pt")
-            inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-            embedded = model(inputs)["sentence_embedding"].float()
-            part = torch.nn.functional.normalize(embedded, dim=1).cpu().numpy()
+        batches = batches_by_length(lengths, tokens_per_batch=encoder.tokens_per_batch)
+        for batch, part in fitting(batches, embedded):
             if vectors is None:
                 vectors = np.empty((len(texts), part.shape[1]), dtype=np.float32)
             vectors[batch] = part

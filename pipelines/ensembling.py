@@ -29,6 +29,7 @@ from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
 from oof.store import PartKey, align
 from oof.threshold import best_threshold, calibration_alarm
+from pipelines.locks import alone
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
 
@@ -150,13 +151,20 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
 
     One that was made from the same parts by the same combiner is left as it is; any other is made again.
     """
-    gathered, started = gather(run, task, learners), now()
-    folder, train = run.ensemble(task, name), gathered.frames["train"]
+    gathered, folder = gather(run, task, learners), run.ensemble(task, name)
     combiner = _combiner_of(run, task, name, gathered)
-    heal(folder)
-    if _is_made_of(folder, combiner, gathered):
-        log.info("%s: %s is there already", task, name)
-        return folder
+    with alone(folder):
+        heal(folder)
+        if _is_made_of(folder, combiner, gathered):
+            log.info("%s: %s is there already", task, name)
+        else:
+            _make(run, folder, combiner, gathered)
+        _journal(folder).unlink(missing_ok=True)
+    return folder
+
+
+def _make(run: RunFolder, folder: Path, combiner: Combiner, gathered: Gathered) -> None:
+    task, name, train, started = folder.parent.name, combiner.name, gathered.frames["train"], now()
     log.info("%s: %s of %s", task, name, ", ".join(train.learners))
     crossed = cross_fit(combiner, train)
     fitted = fit_final(combiner, train, cross_fitted=crossed)
@@ -171,8 +179,6 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
         PROVENANCE: provenance(seed=run.settings().seed, started=started),
     }
     _write_ensemble(folder, combiner, crossed, fitted, gathered, cuts=cuts.cuts, record=record)
-    _journal(folder).unlink(missing_ok=True)
-    return folder
 
 
 def is_current(run: RunFolder, task: str, name: str, learners: Iterable[str]) -> bool:

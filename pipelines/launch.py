@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from competition.tasks import Task
 from oof.store import align
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.config import TRANSFORMERS, Recipe, TransformerRecipe
+from pipelines.memory import WORTH_RETRYING
 from pipelines.sections import Section
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ MARK = "relstack-log"  # begins the lines of the first process that this process
 LOG, DONE = "torchrun.log", "done.json"
 LAST_LINES = 20
 GRACE_SECONDS = 15
-WORTH_RETRYING = 75
 
 
 class ProcessFailedError(CompetitionError):
@@ -46,6 +46,10 @@ class ProcessMemoryError(ProcessFailedError):
     """A process of several had not enough memory, or was killed: worth retrying."""
 
     exit_code: ClassVar[int] = WORTH_RETRYING
+
+
+class BatchTooLargeError(ProcessMemoryError):
+    """A batch was too large for the memory of a process of several; in smaller pieces it may fit."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,13 @@ class SharedJob(Section):
     unseen: tuple[str, ...]
     others: tuple[str, ...] = ()
     init: Path | None = None
+    pieces: int = 1
 
     def workspace(self, folder: Path) -> Workspace:
         """The workspace of each process."""
         corpus = Corpus.of([pd.read_parquet(folder / "corpus.parquet")])
         others = {name: pd.read_parquet(folder / "others" / f"{name}.parquet") for name in self.others}
-        return Workspace(self.cache, self.scratch, corpus, self.seed, self.threads, self.init, others)
+        return Workspace(self.cache, self.scratch, corpus, self.seed, self.threads, self.init, others, self.pieces)
 
 
 def fit_and_score(
@@ -126,8 +131,16 @@ def _in_processes(
     on_cpu = not has_devices(n_processes)
     resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
     folder = space.scratch / "job"
-    write_job(folder, recipe, task, space, train=train, unseen=unseen)
-    start_processes(folder, n_processes, on_cpu=on_cpu)
+    for pieces in doublings(space.pieces, most=recipe.training.batch_size // n_processes):
+        write_job(folder, recipe, task, replace(space, pieces=pieces), train=train, unseen=unseen)
+        try:
+            start_processes(folder, n_processes, on_cpu=on_cpu)
+            break
+        except BatchTooLargeError as error:
+            log.warning("%s; all processes begin again from the last checkpoint, with smaller pieces", error.faults[0])
+            failed = error
+    else:
+        raise failed
     scores = {name: gather(folder, name, rows["id"]) for name, rows in unseen.items()}
     found = json.loads((folder / DONE).read_text(encoding="utf-8"))
     seconds = time.perf_counter() - started
@@ -138,6 +151,20 @@ def _in_processes(
         fit_seconds=seconds - found["predict_seconds"],
         predict_seconds=found["predict_seconds"],
     )
+
+
+def doublings(first: int, *, most: int) -> Iterator[int]:
+    """`first` and its doubles, up to the first of them that is not below `most`.
+
+    Examples
+    --------
+    >>> list(doublings(1, most=6)), list(doublings(1, most=1))
+    ([1, 2, 4, 8], [1])
+    """
+    yield first
+    while first < most:
+        first *= 2
+        yield first
 
 
 def has_devices(gpus: int) -> bool:
@@ -190,6 +217,7 @@ def write_job(
         unseen=tuple(unseen),
         others=tuple(space.others),
         init=space.init and space.init.resolve(),
+        pieces=space.pieces,
     )
     (folder / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
 
@@ -267,7 +295,10 @@ def failure(folder: Path, exit_code: int, last: Sequence[str]) -> CompetitionErr
     kinds = {WORTH_RETRYING: ProcessMemoryError, CompetitionError.exit_code: CompetitionError}
     words = {WORTH_RETRYING: "ran out of memory or was killed"}.get(cause, "failed")
     faults = [Fault(f"process {note['rank']}", note["message"]) for note in notes]
-    return kinds.get(cause, ProcessFailedError)(
+    too_large = [fault for fault, note in zip(faults, notes, strict=True) if note.get("smaller_pieces")]
+    kind = BatchTooLargeError if too_large else kinds.get(cause, ProcessFailedError)
+    faults = too_large or faults  # the others only say that they were left alone
+    return kind(
         f"one of the processes of training.gpus {words} (torchrun's exit code {exit_code})",
         faults=faults or [Fault(LOG, "\n    ".join(["its last lines:", *last]))],
         advice=f"the whole log is {folder / LOG}; the same command goes on from the last checkpoint",

@@ -28,6 +28,7 @@ from competition.folds import CATEGORY_KINDS, FoldPlan
 from competition.plan_choice import choose_plan, judged_split
 from competition.rows import digest_rows, find_files, read_competition
 from competition.tasks import Task, get_task
+from pipelines.locks import alone, sweep
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder, RunSettings
 
@@ -38,6 +39,8 @@ TRANSLATION_COLUMNS = ("language", "origin_query", "translated_query")
 
 def prepare(run: RunFolder, settings: RunSettings) -> None:
     """Rows and translations in the run folder; done already if they are there from the same files.
+
+    A preparation that was cut off is completed.
 
     Raises
     ------
@@ -53,17 +56,19 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
     data = read_competition(Path(settings.data), tasks)
     translations = read_translations(Path(settings.translations)) if settings.translations else None
     cleaned = {name: clean_splits(splits, get_task(name), settings) for name, splits in data.items()}
-    for name, splits in cleaned.items():
-        _refuse_other_rows(run, name, splits)
-    present = settings.model_copy(update={"tasks": tuple(cleaned)})
-    run.agree_on(present)
-    for name, splits in cleaned.items():
-        for split, rows in splits.items():
-            _write_once(rows, run.rows_file(name, split))
-        _seal_rows(run, name, settings, started=started)
-        _tell(name, splits)
-    if translations is not None:
-        keep_translations(translations, run, source=settings.translations)
+    with alone(run.root / "rows"):
+        for name, splits in cleaned.items():
+            _refuse_other_rows(run, name, splits)
+        present = settings.model_copy(update={"tasks": tuple(cleaned)})
+        run.agree_on(present)
+        for name, splits in cleaned.items():
+            sweep(run.rows_file(name, "train").parent)
+            for split, rows in splits.items():
+                _write_once(rows, run.rows_file(name, split))
+            _seal_rows(run, name, settings, started=started)
+            _tell(name, splits)
+        if translations is not None:
+            keep_translations(translations, run, source=settings.translations)
 
 
 def clean_splits(splits: dict[str, pd.DataFrame], task: Task, settings: RunSettings) -> dict[str, pd.DataFrame]:
@@ -87,10 +92,17 @@ def limit_rows(rows: pd.DataFrame, limit: int, *, seed: int) -> pd.DataFrame:
 
 def split(run: RunFolder) -> dict[str, Folds]:
     """Task name -> its folds, dealt now or earlier; folds are never dealt twice."""
+    run.settings()  # refuses a folder that is no run, before a lock is left in it
+    with alone(run.root / "folds"):
+        return _split(run)
+
+
+def _split(run: RunFolder) -> dict[str, Folds]:
     settings, started = run.settings(), now()
     folds: dict[str, Folds] = {}
     for task in run.tasks():
         rows = run.rows(task.name)
+        sweep(run.folds_folder(task.name))
         saved = sorted(run.folds_folder(task.name).glob("*.json"))
         if saved:
             folds[task.name] = load_folds(run.folds_folder(task.name), saved[0].stem)
@@ -176,6 +188,11 @@ def keep_translations(translations: pd.DataFrame, run: RunFolder, *, source: str
     MismatchError
         The run has others.
     """
+    with alone(run.translations_file):
+        _keep_translations(translations, run, source=source)
+
+
+def _keep_translations(translations: pd.DataFrame, run: RunFolder, *, source: str | None) -> None:
     started = now()
     queries = {
         (language, normalise_query(query))
@@ -229,13 +246,13 @@ def _seal_rows(run: RunFolder, task: str, settings: RunSettings, *, started: str
 
 
 def _refuse_other_rows(run: RunFolder, task: str, splits: dict[str, pd.DataFrame]) -> None:
-    had = run.splits(task)
+    had, is_whole = run.splits(task), is_finished(run.rows_file(task, "train").parent)
     faults = [
         Fault(f"{task}/{split}", "the input file changed since the run was made")
         for split in had
         if split in splits and digest_rows(pd.read_parquet(run.rows_file(task, split))) != digest_rows(splits[split])
     ]
-    if had and set(had) != set(splits):
+    if set(had) - set(splits) or (is_whole and set(had) != set(splits)):
         faults.append(Fault(task, f"splits {sorted(splits)}", f"{sorted(had)}, as the run was made"))
     if faults:
         raise MismatchError("this run holds other rows", faults=faults, advice="use another --run folder")

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
-from competition.artefacts import MANIFEST, PROVENANCE, SCRATCH, finish, heal, is_finished, partial, read_manifest
+from competition.artefacts import MANIFEST, PROVENANCE, finish, heal, is_finished, partial, read_manifest
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.leaks import Dropped, refuse_leak, trail_of, without_held_out
 from competition.tasks import get_task
@@ -26,9 +25,11 @@ from pipelines.config import (
     recipe_values,
 )
 from pipelines.extra_rows import extra_digests
+from pipelines.locks import alone
 from pipelines.progress import available_threads
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder, digest_model_rows, without_labels
+from pipelines.scratch import scratch_of
 from pipelines.weights import cache_dir
 
 log = logging.getLogger(__name__)
@@ -128,8 +129,7 @@ def pretrain(run: RunFolder, asked: Pretraining, *, overrides: Sequence[str] = (
     _refuse_unfit(run, asked, recipe)
     made_of = _made_of(run, asked, recipe)
     folder = run.pretrained(asked.task, asked.name) / (ALL_FOLDS if asked.fold is None else f"fold-{asked.fold}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with alone(folder):
         heal(folder)
         if is_finished(folder):
             _refuse_other(folder, made_of)
@@ -234,10 +234,9 @@ def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, m
         refuse_leak(parent.trail, held_out, task=asked.task, what=asked.parent)
         trail, init = pd.concat([parent.trail, trail], ignore_index=True), parent.weights
     work = partial(folder)
-    (work / SCRATCH).mkdir(parents=True, exist_ok=True)
     space = Workspace(
         cache=cache_dir() / "embeddings",
-        scratch=work / SCRATCH,
+        scratch=scratch_of(work, made_of),
         corpus=Corpus.of(without_labels(frame) for frame in (kept, *(rows[s] for s in rows if s != "train"))),
         seed=run.settings().seed,
         threads=available_threads(),

@@ -29,6 +29,7 @@ from oof.store import PartKey, align
 from oof.teacher import fold_safe_teachers
 from pipelines.config import digest_values
 from pipelines.ensembling import Gathered, part_manifests
+from pipelines.locks import alone
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder, without_labels
 from pipelines.targets import SOFT
@@ -117,13 +118,28 @@ def pseudo_label(run: RunFolder, asked: PseudoLabelling) -> PseudoLabels:
     splits, gathered = _splits(run, asked), teacher_scores(run, asked.task, asked.ensemble)
     combiner = teacher_combiner(run, asked.ensemble, gathered)
     made_of = _made_of(run, asked, splits, gathered, combiner)
-    folder, started = run.pseudo(asked.task, asked.name), now()
-    heal(folder)
-    if is_finished(folder):
-        found = find_pseudo(run, asked.task, asked.name)
-        _refuse_other(found, made_of)
-        log.info("%s: pseudo-labels %s are there already", asked.task, asked.name)
-        return found
+    folder = run.pseudo(asked.task, asked.name)
+    with alone(folder):
+        heal(folder)
+        if is_finished(folder):
+            found = find_pseudo(run, asked.task, asked.name)
+            _refuse_other(found, made_of)
+            log.info("%s: pseudo-labels %s are there already", asked.task, asked.name)
+            return found
+        return _make(run, asked, splits, gathered, combiner, folder=folder, made_of=made_of)
+
+
+def _make(
+    run: RunFolder,
+    asked: PseudoLabelling,
+    splits: tuple[str, ...],
+    gathered: Gathered,
+    combiner: Combiner,
+    *,
+    folder: Path,
+    made_of: Mapping[str, Any],
+) -> PseudoLabels:
+    started = now()
     log.info("%s: pseudo-labels %s by %s of %s", asked.task, asked.name, combiner.name, ", ".join(gathered.sources))
     chosen = {}
     for fold, by_fold in fold_safe_teachers(combiner, gathered.frames["train"]).items():

@@ -19,6 +19,7 @@ from competition.rows import digest_rows
 from competition.tasks import SPLITS, Task, get_task
 from oof.store import Origin, PartStore
 from pipelines.config import Recipe, Section, load_recipe, read_toml, recipe_values
+from pipelines.locks import alone
 
 FREE_TO_CHANGE = ("recipes", "overrides", "data", "translations")
 
@@ -151,22 +152,28 @@ class RunFolder:
 
     def agree_on(self, settings: RunSettings) -> None:
         """Keep the settings of a new run; an old run that was made with others is refused, the differences named."""
-        if self.settings_file.is_file():
+        with alone(self.settings_file):
+            if not self.settings_file.is_file():
+                self.write_settings(settings)
+                return
             refuse_other_settings(self.settings(), settings)
             if not is_sealed(self.settings_file.read_bytes()):
                 self.write_settings(self.settings())
-        else:
-            self.write_settings(settings)
 
     def add_recipes(self, names: Sequence[str], overrides: Sequence[str]) -> None:
-        """Record base learners of the run and the recipe keys that were overridden for them."""
-        settings = self.settings()
-        values = {
-            "recipes": tuple(dict.fromkeys((*settings.recipes, *names))),
-            "overrides": tuple(dict.fromkeys((*settings.overrides, *overrides))),
-        }
-        if settings.model_copy(update=values) != settings:
-            self.write_settings(settings.model_copy(update=values))
+        """Record base learners of the run and the recipe keys that were overridden for them.
+
+        Of several processes that do so at once, none loses what another one recorded.
+        """
+        self.settings()  # refuses a folder that is no run, before a lock is left in it
+        with alone(self.settings_file):
+            settings = self.settings()
+            values = {
+                "recipes": tuple(dict.fromkeys((*settings.recipes, *names))),
+                "overrides": tuple(dict.fromkeys((*settings.overrides, *overrides))),
+            }
+            if settings.model_copy(update=values) != settings:
+                self.write_settings(settings.model_copy(update=values))
 
     def tasks(self) -> list[Task]:
         """The tasks of the run that have rows."""
@@ -262,14 +269,16 @@ def refuse_other_settings(old: RunSettings, new: RunSettings) -> None:
 
 
 @lru_cache(maxsize=8)
-def read_rows_of_run(run: RunFolder, task: str, stamp: tuple[float, ...]) -> dict[str, pd.DataFrame]:
-    """Split -> rows of the run with translations joined; `stamp` (the files' times) keeps the memory honest."""
+def read_rows_of_run(run: RunFolder, task: str, stamp: tuple[tuple[int, int, int], ...]) -> dict[str, pd.DataFrame]:
+    """Split -> rows of the run with translations joined; `stamp` (of the files) keeps the memory honest."""
     return {split: run.with_english(pd.read_parquet(run.rows_file(task, split))) for split in run.splits(task)}
 
 
-def _stamp(run: RunFolder, task: str) -> tuple[float, ...]:
+def _stamp(run: RunFolder, task: str) -> tuple[tuple[int, int, int], ...]:
+    """What changes when a file does: clocks are set back, and in a clock's tick two files may be written."""
     files = [run.translations_file, *(run.rows_file(task, split) for split in SPLITS)]
-    return tuple(file.stat().st_mtime if file.is_file() else 0.0 for file in files)
+    stats = [file.stat() if file.is_file() else None for file in files]
+    return tuple((0, 0, 0) if each is None else (each.st_mtime_ns, each.st_size, each.st_ino) for each in stats)
 
 
 def english_of(rows: pd.DataFrame, translations: pd.DataFrame | None) -> pd.Series:

@@ -22,6 +22,7 @@ from pipelines.ensembling import (
     read_ensemble,
     read_manifest,
 )
+from pipelines.locks import alone
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
 from submissions.leaderboard import Entry, Leaderboard
@@ -30,11 +31,12 @@ from submissions.leaderboard import Entry, Leaderboard
 def leaderboard(run: RunFolder) -> Leaderboard:
     """One entry per base learner with all its parts, and per ensemble; written to ``leaderboard.csv`` too."""
     started = now()
-    entries = [entry for task in run.tasks() for entry in _entries(run, task)]
-    board = Leaderboard.from_entries(entries).with_averages()
-    made = provenance(seed=run.settings().seed, started=started)
-    with sealing(run.leaderboard_file, {PROVENANCE: made}) as path:
-        board.write_csv(path)
+    with alone(run.leaderboard_file):
+        entries = [entry for task in run.tasks() for entry in _entries(run, task)]
+        board = Leaderboard.from_entries(entries).with_averages()
+        made = provenance(seed=run.settings().seed, started=started)
+        with sealing(run.leaderboard_file, {PROVENANCE: made}) as path:
+            board.write_csv(path)
     return board
 
 

@@ -202,13 +202,15 @@ class TrainingSection(Section):
     sharding
         ``ddp`` keeps the whole network on every GPU, ``fsdp`` (FSDP2) shares weights, gradients and optimiser out
         among them: for networks that do not fit.
+    checkpoint_minutes
+        A checkpoint is written so often, and after every epoch: what a kill can cost. Two are kept.
     """
 
     later: ClassVar[frozenset[str]] = frozenset(
         {
             "schedule", "label_smoothing", "multi_sample_dropout", "r_drop", "fgm", "awp", "ema", "max_parameters",
             "quantize", "tokens_per_batch", "attention", "trim_vocabulary", "evaluate", "evaluate_rows",
-            "gpus", "sharding", "freeze_layers", "scoring",
+            "gpus", "sharding", "freeze_layers", "scoring", "checkpoint_minutes",
         }
     )  # fmt: skip
 
@@ -240,6 +242,7 @@ class TrainingSection(Section):
     evaluate_rows: int = Field(2000, ge=10)
     gpus: int = Field(1, ge=1)
     sharding: Literal["ddp", "fsdp"] = "ddp"
+    checkpoint_minutes: float = Field(15.0, gt=0)
 
     @property
     def half(self) -> bool:

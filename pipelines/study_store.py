@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from competition.artefacts import FILES, MANIFEST, hashes, write_manifest, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
+from oof.journal import open_journal
 
 if TYPE_CHECKING:
     import optuna
@@ -90,15 +91,11 @@ class StudyStore:
         Its manifest is gone until `seal` writes it again: the journal grows.
         """
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
 
         (self.root / MANIFEST).unlink(missing_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        # optuna's own lock outlives a killed process for half a minute, and for ever where the path is relative.
-        lock = FileLock(self.root / ".journal.lock")
         try:
-            storage = JournalStorage(JournalFileBackend(str(self.journal), lock_obj=lock))
+            storage = open_journal(self.journal)
         except (ValueError, KeyError) as error:
             raise CompetitionError(
                 f"the journal of study {self.root.name} is damaged",

@@ -1,9 +1,7 @@
 """The trials of a study: draw values, fit and score, say how it ended; one after the other, beside other workers."""
 
-import gc
 import logging
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ import numpy as np
 
 from competition.errors import CompetitionError
 from pipelines.config import Recipe
+from pipelines.memory import MemoryShortageError, first_line, free_memory, out_of_memory
 from pipelines.progress import available_threads
 from pipelines.run_folder import without_labels
 from pipelines.study_plan import FoldRows, Plan
@@ -93,17 +92,17 @@ def _outcome(plan: Plan, trial: "optuna.Trial") -> Outcome:
         return Outcome(_value(plan, trial, scratch, may_prune=not is_base))
     except TrialPruned:
         return Outcome()
+    except (MemoryError, RuntimeError, MemoryShortageError) as error:
+        if not out_of_memory(error):
+            raise
+        reason = f"out of memory: {first_line(error)}"
     except CompetitionError as error:
         if is_base:
             raise  # what the recipe itself cannot do, no trial of it will
         return Outcome(reason="; ".join([error.summary, *map(str, error.faults)]))
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
-            raise
-        reason = f"out of memory: {error}".partition("\n")[0]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    _free_memory()  # here the exception, which holds on to the network, is gone
+    free_memory()  # here the exception, which holds on to the network, is gone
     return Outcome(reason=reason)
 
 
@@ -149,20 +148,3 @@ def _parent_lives() -> bool:
 
     parent = parent_process()
     return parent is None or parent.is_alive()
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, a GPU's, or torch's on the CPU (which has no error of its own for it)."""
-    torch = sys.modules.get("torch")
-    return (
-        isinstance(error, MemoryError)
-        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
-        or "DefaultCPUAllocator: can't allocate memory" in str(error)
-    )
-
-
-def _free_memory() -> None:
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

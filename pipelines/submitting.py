@@ -11,6 +11,7 @@ from competition.errors import CompetitionError
 from oof.calibration import METHODS
 from oof.priors import prior_matched_threshold
 from pipelines.ensembling import ensemble_cuts, ensemble_scores, gather, part_manifests, read_ensemble
+from pipelines.locks import alone
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
 from pipelines.scoreboard import leaderboard
@@ -59,7 +60,9 @@ def submit(
     rates = {task.name: float(run.rows(task.name)["train"]["label"].mean()) for task in run.tasks()}
     made = provenance(seed=run.settings().seed, started=started)
     manifest = {"run": run.root.name, "chosen": chosen, "inputs": inputs, PROVENANCE: made}
-    return write_submission(run.submission(name), submissions, rows, manifest=manifest, replace=True, train_rates=rates)
+    folder = run.submission(name)
+    with alone(folder):
+        return write_submission(folder, submissions, rows, manifest=manifest, replace=True, train_rates=rates)
 
 
 def final_scores(run: RunFolder, chosen: Entry, split: str, ids: pd.Series) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Seconds and peak memory of every stage of a run, kept in its ``timings.csv``."""
 
-import csv
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import SEEK_END
+from pathlib import Path
 
 import pandas as pd
 
+from pipelines.failures import naming_failures
 from pipelines.progress import measured
 from pipelines.run_folder import RunFolder
 
@@ -17,25 +19,44 @@ COLUMNS = ("stage", "seconds", "peak_mb")
 
 @contextmanager
 def timed(run: RunFolder, stage: str) -> Iterator[None]:
-    """Measure a stage and append a line to ``timings.csv``; a stage that failed leaves none."""
-    with measured() as so_far:
-        yield
-        seconds, peak = so_far()
-    log.info("%s: %.1f s, peak %.0f MB", stage, seconds, peak)
-    new = not run.timings_file.exists()
-    run.root.mkdir(parents=True, exist_ok=True)
-    with run.timings_file.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(COLUMNS)
-        writer.writerow([stage, f"{seconds:.2f}", f"{peak:.0f}"])
+    """Measure a stage and append a line to ``timings.csv``; a stage that failed leaves none.
+
+    Raises
+    ------
+    CompetitionError
+        The stage failed for want of disk, memory or permission; see `pipelines.failures`.
+    """
+    with naming_failures(stage, run.root):
+        with measured() as so_far:
+            yield
+            seconds, peak = so_far()
+        log.info("%s: %.1f s, peak %.0f MB", stage, seconds, peak)
+        _append(run.timings_file, f"{stage},{seconds:.2f},{peak:.0f}\n")
+
+
+def _append(path: Path, line: str) -> None:
+    """Add a line in one write, so that lines of several processes do not mix; after a torn one it is a new line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        size = file.seek(0, SEEK_END)
+        file.seek(max(size - 1, 0))
+        begin = ",".join(COLUMNS) + "\n" if size == 0 else "" if file.read(1) == b"\n" else "\n"
+        file.write((begin + line).encode())
 
 
 def timing_table(run: RunFolder) -> pd.DataFrame:
-    """Per stage (the folds of a base learner together): times it ran, seconds in all, greatest peak."""
+    """Per stage (the folds of a base learner together): times it ran, seconds in all, greatest peak.
+
+    Lines that a kill or a full disk left half-written are passed over.
+    """
     if not run.timings_file.is_file():
         return pd.DataFrame(columns=["stage", "runs", "seconds", "peak_mb"])
-    table = pd.read_csv(run.timings_file)
+    lines = [line.split(",") for line in run.timings_file.read_text(encoding="utf-8", errors="replace").splitlines()]
+    whole = [cells for cells in lines if len(cells) == len(COLUMNS)]
+    table = pd.DataFrame(whole, columns=list(COLUMNS), dtype="str")
+    for name in COLUMNS[1:]:
+        table[name] = pd.to_numeric(table[name], errors="coerce")
+    table = table.dropna()
     table["stage"] = table["stage"].str.replace(r"/fold-\d+$", "", regex=True)
     grouped = table.groupby("stage", sort=False)
     return grouped.agg(runs=("seconds", "size"), seconds=("seconds", "sum"), peak_mb=("peak_mb", "max")).reset_index()

@@ -1,8 +1,7 @@
 """The training stage: one base learner, one fold, one part; and the list of all parts of a run."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from competition.artefacts import SCRATCH, heal, lock_of
+from competition.artefacts import heal
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds
 from competition.tasks import Task, get_task
@@ -20,10 +18,12 @@ from oof.store import Origin, PartKey, PartManifest
 from pipelines.augmenting import augmented, neighbour_space
 from pipelines.config import TRANSFORMERS, Recipe, learner_name
 from pipelines.extra_rows import with_extra_rows
+from pipelines.locks import alone
 from pipelines.pretraining import begin_from, origin_values, other_tasks
 from pipelines.progress import available_threads
 from pipelines.provenance import now, provenance, versions
 from pipelines.run_folder import RunFolder, without_labels
+from pipelines.scratch import scratch_of
 from pipelines.weights import cache_dir
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def train(run: RunFolder, key: PartKey) -> Path:
         raise CompetitionError(f"recipe {key.learner} needs a category path as target; {key.task} has none")
     rows, folds = run.rows(key.task), run.folds(key.task)
     folds.training_rows(key.fold, rows["train"])  # refuses other rows and absent folds before work begins
-    with _alone(run, key):
+    with alone(run.parts.folder(key)):
         heal(run.parts.folder(key))
         if run.parts.is_finished(key):
             _refuse_other_origin(run, key, origin)
@@ -129,8 +129,7 @@ def _make(
     from pipelines.launch import fit_and_score
 
     started = now()
-    scratch = run.parts.workdir(key) / SCRATCH
-    scratch.mkdir(parents=True, exist_ok=True)
+    scratch = scratch_of(run.parts.workdir(key), asdict(origin))
     space = Workspace(
         cache=cache_dir() / "embeddings",
         scratch=scratch,
@@ -218,12 +217,3 @@ def _refuse_other_origin(run: RunFolder, key: PartKey, origin: Origin) -> None:
             faults=faults,
             advice="give a changed recipe a name of its own (a copied .toml file), or delete that part's folder",
         )
-
-
-@contextmanager
-def _alone(run: RunFolder, key: PartKey) -> Iterator[None]:
-    """Hold the part's lock: of two processes on the same part one works, the other waits and finds it finished."""
-    folder = run.parts.folder(key)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock_of(folder)):
-        yield

@@ -15,7 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from competition.artefacts import sync_folder
 from competition.errors import CompetitionError, Fault
+from pipelines.locks import alone
 from pipelines.packaged import PACKAGED
 
 Source = Literal["auto", "folder", "hub", "package"]
@@ -366,19 +368,17 @@ def write_once(folder: Path, write: Callable[[Path], None]) -> None:
     Processes that want the same folder wait for the one that writes it. One that is killed leaves only a
     temporary folder, which the next one sweeps away.
     """
-    from filelock import FileLock
-
     if folder.is_dir():
         return
     parts = folder.parent / f".{folder.name}.parts"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    with alone(folder):
         if folder.is_dir():
             return
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir()
         try:
             write(parts / folder.name)
+            sync_folder(parts / folder.name)
             (parts / folder.name).rename(folder)
         finally:
             shutil.rmtree(parts)

@@ -15,8 +15,10 @@ from typing import Any
 import pandas as pd
 
 from competition.errors import CompetitionError
+from pipelines.failures import named
 from pipelines.job_process import end_with_parent
-from pipelines.launch import DONE, MARK, WORTH_RETRYING, SharedJob
+from pipelines.launch import DONE, MARK, SharedJob
+from pipelines.memory import SmallerPiecesError
 from pipelines.output import narrate
 
 log = logging.getLogger(__name__)
@@ -24,21 +26,19 @@ log = logging.getLogger(__name__)
 
 def main(folder: Path) -> None:
     """Fit with all processes, score this one's share, leave both in the job folder; the cause too if it fails."""
-    import torch
-
     rank = int(os.environ["RANK"])
     end_with_parent()
     _narrate(rank)
     try:
         work(folder, rank)
-    except CompetitionError as error:
-        _leave_cause(folder, rank, error.exit_code, str(error))
-        raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        _leave_cause(folder, rank, WORTH_RETRYING, f"out of memory: {error}")
-        raise
     except Exception as error:
-        _leave_cause(folder, rank, 1, f"{type(error).__name__}: {error}")
+        known = error if isinstance(error, CompetitionError) else named(error, stage=f"process {rank}", folder=folder)
+        if known is None:
+            _leave_cause(folder, rank, 1, f"{type(error).__name__}: {error}")
+        else:
+            _leave_cause(
+                folder, rank, known.exit_code, str(known), smaller_pieces=isinstance(error, SmallerPiecesError)
+            )
         raise
 
 
@@ -83,8 +83,8 @@ def _narrate(rank: int) -> None:
             handler.setFormatter(logging.Formatter(f"{MARK} %(levelno)d %(message)s"))
 
 
-def _leave_cause(folder: Path, rank: int, exit_code: int, message: str) -> None:
-    note = {"rank": rank, "exit_code": exit_code, "message": message}
+def _leave_cause(folder: Path, rank: int, exit_code: int, message: str, *, smaller_pieces: bool = False) -> None:
+    note = {"rank": rank, "exit_code": exit_code, "message": message, "smaller_pieces": smaller_pieces}
     (folder / f"failure-{rank}.json").write_text(json.dumps(note), encoding="utf-8")
 
 

@@ -2,8 +2,6 @@
 
 import os
 import re
-import secrets
-import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import Any
 import orjson
 import pandas as pd
 
-from competition.artefacts import heal, publish, sha256, write_manifest
+from competition.artefacts import discard, heal, partial, publish, sha256, write_manifest
 from competition.errors import CompetitionError, Fault
 from submissions.build import (
     MANIFEST_NAME,
@@ -62,6 +60,8 @@ def write_submission(
 ) -> SubmissionFiles:
     """The files of `submissions` in a new `folder`, which appears complete and validated or not at all.
 
+    Two processes must not do this for the same folder at once: the caller holds its lock.
+
     The zip and all files but the manifest depend on the predictions and rows alone (and on the zlib version).
 
     Parameters
@@ -88,15 +88,16 @@ def write_submission(
     heal(folder)
     _check_folder(folder, replace=replace)
     # Beside the folder, so that the rename stays within one file system.
-    partial = folder.with_name(f".{folder.name}.partial-{secrets.token_hex(4)}")
-    partial.mkdir(parents=True)
+    work = partial(folder)
+    discard(work)  # of a process that was killed
+    work.mkdir(parents=True)
     try:
-        _write_files(partial, submissions, rows, manifest=manifest, train_rates=train_rates or {})
+        _write_files(work, submissions, rows, manifest=manifest, train_rates=train_rates or {})
         tasks = [submission.task for submission in submissions]
-        validation = validate_files(partial, rows, tasks, train_rates=train_rates)
-        publish(partial, folder)
+        validation = validate_files(work, rows, tasks, train_rates=train_rates)
+        publish(work, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        discard(work)
     return SubmissionFiles(
         folder=folder,
         texts={task.name: folder / text_name(task) for task in tasks},

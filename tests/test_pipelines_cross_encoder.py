@@ -23,11 +23,11 @@ from tiny import (
 from competition.errors import CompetitionError
 from competition.tasks import QI
 from pipelines.backbones import load, load_folds
+from pipelines.backbones.checkpoints import last_checkpoint
 from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.pair_model import load_pair_model, load_tokenizer
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.backbones.readers import reader_of
-from pipelines.backbones.trainer import last_checkpoint
 from pipelines.config import load_recipe
 from pipelines.weights import resolve_weights
 
@@ -294,15 +294,6 @@ def test_a_killed_fit_goes_on_from_its_checkpoint_to_the_same_weights(
     assert steps, "the loss is logged"
     assert min(steps) > len(rows), "the first epoch is not done again"
     assert_equal_weights(resumed, whole.fit(rows, QI))
-
-
-def test_a_half_written_checkpoint_is_left_out(tmp_path: Path) -> None:
-    for step, state in ((9, "{}"), (10, "{}"), (20, '{"half'), (30, None)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if state is not None:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-9", "checkpoint-10"}
 
 
 # Settings

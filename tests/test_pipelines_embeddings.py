@@ -108,8 +108,31 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         EmbeddingCache(tmp_path).write(["a"], Interrupted())  # type: ignore[arg-type]
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".shards.lock"]
     assert EmbeddingCache(tmp_path).read(["a"]) == {}
+
+
+def test_what_a_killed_process_left_is_swept_away_by_the_next_write(tmp_path: Path) -> None:
+    (tmp_path / ".0123.npz.17.tmp").write_bytes(b"PK\x03\x04half")
+    EmbeddingCache(tmp_path).write(["a"], np.ones((1, 2), dtype=np.float32))
+    assert not list(tmp_path.glob("*.tmp"))
+    assert EmbeddingCache(tmp_path).read(["a"])["a"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("kept", [0, 50, -30])
+def test_a_damaged_shard_is_deleted_and_the_others_count(
+    kept: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = EmbeddingCache(tmp_path)
+    store.write(["a"], np.ones((1, 2), dtype=np.float32))
+    (damaged,) = tmp_path.glob("*.npz")
+    store.write(["b"], np.zeros((1, 2), dtype=np.float32))
+    damaged.write_bytes(damaged.read_bytes()[:kept])
+    assert store.read(["a", "b"]).keys() == {"b"}
+    assert not damaged.exists()
+    assert [message for message in caplog.messages if str(damaged) in message]
+    store.write(["a"], np.ones((1, 2), dtype=np.float32))
+    assert store.read(["a", "b"]).keys() == {"a", "b"}
 
 
 def test_a_half_written_file_of_a_killed_process_is_not_read(tmp_path: Path) -> None:

@@ -16,12 +16,15 @@ from torch import nn
 from competition.errors import CompetitionError
 from competition.tasks import QI
 from pipelines.backbones import load
+from pipelines.backbones.averaging import MovingAverage
 from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.backbones.evaluation import Labelled
+from pipelines.backbones.loader import epoch_loader
+from pipelines.backbones.losses import loss_of
 from pipelines.backbones.pair_model import load_tokenizer, mean_pooled
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.backbones.readers import read_corpus
-from pipelines.backbones.trainer import MovingAverage, epoch_loader, loss_of, make_trainer
+from pipelines.backbones.trainer import make_trainer
 from pipelines.config import load_recipe
 from pipelines.progress import listening
 from pipelines.sections import TrainingSection

@@ -281,3 +281,25 @@ def test_quality_is_that_of_what_models_read(data: Path, tmp_path: Path) -> None
     untouched = translation_table(none, human)
     assert (untouched["chrf"] == untouched["chrf_untranslated"]).all()
     assert untouched["without"].sum() == len(queries)
+
+
+# Kills and damage
+
+
+def test_a_damaged_block_is_deleted_and_the_others_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pairs = pd.DataFrame({"language": "de", "text": ["rot", "blau", "gelb"]})
+    cache, blocks = TranslationCache(tmp_path), cut_blocks(pairs, 1)
+    (tmp_path / ".locks").mkdir()
+    (tmp_path / ".of-a-killed-process.parquet.17.tmp").write_bytes(b"PAR1half")
+    for block in blocks:
+        with cache.claimed(block, wait=True) as ours:
+            assert ours
+            cache.write(block, [block.texts[0].upper()])
+    assert not list(tmp_path.glob("*.tmp"))
+    assert not list((tmp_path / ".locks").iterdir()), "locks of blocks that are there do not pile up"
+    damaged = tmp_path / f"{blocks[0].name}.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-4])
+    assert sorted(cache.read()["text"]) == sorted(text for block in blocks[1:] for text in block.texts)
+    assert [message for message in caplog.messages if str(damaged) in message]
+    with cache.claimed(blocks[0], wait=True) as ours:
+        assert ours, "it is translated again"

@@ -76,10 +76,10 @@ class WeightAttack:
 
         moved = [p for p in self.parameters if p.grad is not None]
         before = [p.detach().clone() for p in moved]
-        with torch.no_grad():
-            for p in moved:
-                p.add_(p.grad, alpha=float(self.size * p.norm() / p.grad.norm().clamp_min(TINY)))
-        try:
+        try:  # from here on: moving them may run out of memory half-way
+            with torch.no_grad():
+                for p in moved:
+                    p.add_(p.grad, alpha=float(self.size * p.norm() / p.grad.norm().clamp_min(TINY)))
             yield
         finally:
             with torch.no_grad():

@@ -45,6 +45,7 @@ class CrossEncoder:
     model: Any = None
     tokenizer: Any = None
     evaluations: tuple[Mapping[str, float], ...] = ()
+    pieces: int = 1
     frozen: "FrozenLayers | None" = None
 
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
@@ -78,7 +79,7 @@ class CrossEncoder:
             labelled = reading.joint(rows, task, others) if others else reading.labelled(rows, task)
             if isinstance(labelled.inputs, TextPairs) and not has_head(self.workspace.init):
                 begin_comparing(model, labelled.inputs, half=training.half, seed=self.workspace.seed)
-            found = train_network(
+            trained = train_network(
                 model,
                 labelled,
                 training=training,
@@ -86,7 +87,14 @@ class CrossEncoder:
                 logits=reading.reader.logits,
                 judged=reading.labelled(judged, task) if training.evaluate else None,
             )
-        return replace(self, model=model.eval(), tokenizer=reading.tokenizer, evaluations=tuple(found), frozen=frozen)
+        return replace(
+            self,
+            model=model.eval(),
+            tokenizer=reading.tokenizer,
+            evaluations=trained.evaluations,
+            pieces=trained.pieces,
+            frozen=frozen,
+        )
 
     def predict(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """Probability of label 1, float32 ``(n_rows,)``; rows that read the same are scored once."""
@@ -142,7 +150,7 @@ class CrossEncoder:
             yield cls(recipe, workspace, model.to(device), tokenizer)
 
     def details(self) -> dict[str, Any]:
-        """Parameter counts and the device."""
+        """Parameter counts and the device; in how many pieces batches were computed, if memory asked for that."""
         parameters = list(self.model.parameters())
         return {
             "parameters": sum(p.numel() for p in parameters),
@@ -150,6 +158,7 @@ class CrossEncoder:
             "device": str(parameters[0].device),
             "half_precision": self.recipe.training.half,
             "evaluations": list(self.evaluations),
+            **({"pieces": self.pieces} if self.pieces > 1 else {}),
         }
 
     def _scoring_logits(self, logits: Logits, inputs: Inputs, *, half: bool) -> Logits:

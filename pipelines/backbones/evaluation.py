@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,23 +71,32 @@ class BestWeights:
         self, model: Any, judged: Labelled, *, training: TrainingSection, logits: Logits, folder: Path
     ) -> None:
         self.model, self.judged, self.training, self.logits, self.folder = model, judged, training, logits, folder
-        self.record, self.seen = folder / RECORD, 0
-        self.found: list[dict[str, float]] = json.loads(self.record.read_text()) if self.record.is_file() else []
+        self.seen = 0
+        self.found: list[dict[str, float]] = []
 
     def see(self, step: int, *, steps_per_epoch: float, first: bool) -> None:
         """Evaluate if it is due after optimiser step `step`; of several processes only the first one writes."""
         if step == self.seen or not evaluation_due(self.training.evaluate, steps_per_epoch, step):
             return  # the Trainer asks a second time at the end of an epoch
         self.seen = step
-        self.found = [one for one in self.found if one["step"] < step]  # a resumed training does some steps again
         self.found.append(self._evaluate(step))
         if first and self.found[-1] is self._best():
             from safetensors.torch import save_file
 
             trained = {name: p.detach().contiguous() for name, p in self.model.named_parameters() if p.requires_grad}
             save_file(trained, self.folder / WEIGHTS)
-        if first:
-            self.record.write_text(json.dumps(self.found), encoding="utf-8")
+
+    def copy_to(self, checkpoint: Path) -> None:
+        """Keep the evaluations so far and the best weights of them with a checkpoint: a resumed training needs both."""
+        (checkpoint / RECORD).write_text(json.dumps(self.found), encoding="utf-8")
+        if self.found:
+            shutil.copyfile(self.folder / WEIGHTS, checkpoint / WEIGHTS)
+
+    def go_on_from(self, checkpoint: Path, *, first: bool) -> None:
+        """Take up what `copy_to` kept; later evaluations and weights are forgotten: their steps are done again."""
+        self.found = json.loads((checkpoint / RECORD).read_text(encoding="utf-8"))
+        if first and self.found:
+            shutil.copyfile(checkpoint / WEIGHTS, self.folder / WEIGHTS)
 
     def put_into(self, model: Any) -> list[dict[str, float]]:
         """The model's trained weights become the best ones; gives all evaluations."""

@@ -18,6 +18,7 @@ from pipelines.backbones.scoring import TOKENS_ON_CPU, to_tensors
 from pipelines.backbones.two_towers import TextPairs
 from pipelines.config import TransformerRecipe
 from pipelines.encoding import RunTokens
+from pipelines.memory import fitting
 from pipelines.progress import progress
 from pipelines.tokens import Inputs, TokenRows, batches_by_length, spans, starts_of
 from pipelines.weights import Weights, write_once
@@ -175,16 +176,20 @@ class FrozenLayers:
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         lower.to(device)
+
+        def computed(rows: np.ndarray) -> np.ndarray:
+            batch = to_tensors(inputs.batch(rows), device)
+            states = lower(**batch).last_hidden_state.float()[batch["attention_mask"].bool()]
+            return np.asarray(states.cpu().numpy())
+
         begin = 0
         with (
             progress(f"states below layer {self.n_layers}", total=len(inputs)) as advance,
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=self.half),
         ):
-            for rows in batches:
-                batch = to_tensors(inputs.batch(rows), device)
-                found = lower(**batch).last_hidden_state.float()[batch["attention_mask"].bool()]
-                states[begin : begin + len(found)] = found.cpu().numpy()
+            for rows, found in fitting(batches, computed):
+                states[begin : begin + len(found)] = found
                 begin += len(found)
                 advance(len(rows))
 

@@ -5,13 +5,18 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from competition.tasks import Task
+from pipelines.backbones.checkpoints import keep_checkpoints, last_checkpoint
+from pipelines.backbones.loader import epoch_loader
+from pipelines.backbones.losses import FiniteLoss
 from pipelines.backbones.pair_model import loading
 from pipelines.backbones.pair_store import ENCODER, pretrained_weights
 from pipelines.backbones.protocol import DETAILS, Workspace
 from pipelines.backbones.readers import read_corpus
 from pipelines.backbones.scoring import to_tensors
-from pipelines.backbones.trainer import epoch_loader, last_checkpoint, training_arguments
+from pipelines.backbones.trainer import training_arguments
 from pipelines.config import CrossEncoderRecipe
 from pipelines.tokens import Inputs, TrainingBatches
 from pipelines.weights import load_checked, resolve_weights
@@ -50,20 +55,37 @@ def _train(model: Any, tokenizer: Any, inputs: Inputs, recipe: CrossEncoderRecip
     torch.set_num_threads(space.threads)
     gaps = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED_SHARE)
 
+    batches = TrainingBatches(
+        inputs.lengths, training.batch_size, space.seed, tokens_per_batch=training.tokens_per_batch
+    )
+
     def collate(rows: Any) -> dict[str, Any]:
         batch = to_tensors(inputs.batch(rows))
-        ids, labels = gaps.torch_mask_tokens(batch["input_ids"])
+        seeds = np.random.SeedSequence([space.seed, batches.epoch, *rows[:1]]).generate_state(1)
+        with torch.random.fork_rng(devices=[]):  # the gaps of a batch are the same for a training that was resumed
+            torch.manual_seed(int(seeds[0]))
+            ids, labels = gaps.torch_mask_tokens(batch["input_ids"])
         return {**batch, "input_ids": ids, "labels": labels}
 
     class GapTrainer(Trainer):  # type: ignore[misc]
+        losses = FiniteLoss()
+
         def get_train_dataloader(self) -> Any:
-            batches = TrainingBatches(
-                inputs.lengths, training.batch_size, space.seed, tokens_per_batch=training.tokens_per_batch
-            )
             return epoch_loader(len(inputs), batches, collate)
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().training_step(*args, **kwargs)
+            self.losses.see(loss, step=self.state.global_step + 1)
+            return loss
+
+        def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+            if self.control.should_log or self.control.should_save:
+                self.losses.refuse_bad(learning_rate=training.learning_rate)
+            super()._maybe_log_save_evaluate(*args, **kwargs)
 
     trainer = GapTrainer(model=model, args=training_arguments(training, space, model), train_dataset=range(len(inputs)))
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(keep_checkpoints(training.checkpoint_minutes, dict))
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     log.info("masked-language modelling on %s distinct pairs is done", f"{len(inputs):,}")

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipelines.backbones.losses import refuse_bad_weights
 from pipelines.targets import Targets
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,11 @@ def fit_head(
     """A fitted torch module: standardise, then one hidden layer (none if `hidden` is 0: a logistic regression).
 
     The number of epochs is fixed, so nothing is chosen on held-out rows. The same seed gives the same weights on CPU.
+
+    Raises
+    ------
+    DivergedError
+        After an epoch the weights are no numbers any more.
     """
     import torch
     from torch.nn import functional
@@ -118,6 +124,7 @@ def fit_head(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
+            refuse_bad_weights(module, step=schedule.last_epoch)
     return module.eval()
 
 

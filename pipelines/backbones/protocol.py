@@ -72,6 +72,8 @@ class Workspace:
         Weights of a fitted backbone to begin with, instead of those that the recipe names.
     others
         Task name -> labelled rows of the run's other tasks, for a recipe that trains on all of them.
+    pieces
+        In how many pieces a network's batches are computed from the start, see `pipelines.backbones.trainer`.
     """
 
     cache: Path
@@ -81,6 +83,7 @@ class Workspace:
     threads: int
     init: Path | None = None
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    pieces: int = 1
 
 
 class Backbone(Protocol):

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.backbones.packing import laid_out
-from pipelines.backbones.sharding import idle_passes
+from pipelines.backbones.sharding import idle_passes, is_sharded
 from pipelines.backbones.two_towers import TextPairs
+from pipelines.memory import fitting
 from pipelines.tokens import Inputs, batches_by_length
 
 TOKENS_ON_CPU, TOKENS_ON_GPU = 1024, 4096  # of a batch; a CPU is as fast with few, and few rows are padded less
@@ -34,7 +35,8 @@ def score_inputs(
     """Probability of label 1, float32 ``(n_rows,)``; with `half` matrices are multiplied in bf16.
 
     The model must be in evaluation mode. `advance` is told how many rows are done. Of `TextPairs` every distinct text
-    is embedded once.
+    is embedded once. Where memory runs out it goes on with smaller batches (not with a sharded network, whose processes
+    must all take as many steps).
     """
     import torch
 
@@ -45,10 +47,14 @@ def score_inputs(
     device = next(model.parameters()).device
     batches = batches_by_length(inputs.lengths, tokens_per_batch=token_budget(device))
     idle = idle_passes(model, len(batches))
+
+    def scored(rows: np.ndarray) -> np.ndarray:
+        found = logits(model, to_tensors(inputs.batch(rows), device)).float()
+        return np.asarray(torch.softmax(found, dim=-1)[:, 1].cpu().numpy())
+
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-        for rows in batches:
-            found = logits(model, to_tensors(inputs.batch(rows), device)).float()
-            scores[rows] = torch.softmax(found, dim=-1)[:, 1].cpu().numpy()
+        for rows, found in fitting(batches, scored, may_halve=not is_sharded(model)):
+            scores[rows] = found
             advance(len(rows))
         for _ in range(idle):
             logits(model, to_tensors(inputs.batch(np.zeros(1, dtype=np.int64)), device))
@@ -92,11 +98,12 @@ def _vectors(model: Any, texts: Inputs, *, half: bool, advance: Callable[[int], 
     import torch
 
     device = next(model.parameters()).device
-    order = [np.zeros(0, dtype=np.int64), *batches_by_length(texts.lengths, tokens_per_batch=token_budget(device))]
-    parts = []
+    batches = batches_by_length(texts.lengths, tokens_per_batch=token_budget(device))
+    order, parts = [np.zeros(0, dtype=np.int64)], []
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        for rows in order[1:]:
-            parts.append(model.embed(**to_tensors(texts.batch(rows), device)))
+        for rows, found in fitting(batches, lambda rows: model.embed(**to_tensors(texts.batch(rows), device))):
+            order.append(rows)
+            parts.append(found)
             advance(len(rows))
     places = torch.from_numpy(np.argsort(np.concatenate(order))).to(device)
     return torch.cat(parts)[places] if parts else None

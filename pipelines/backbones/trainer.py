@@ -1,23 +1,27 @@
 """Training of transformers: the transformers Trainer with our batches, loss, switches and checkpoints."""
 
-import json
 import logging
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from competition.errors import Fault
 from pipelines.backbones.adversarial import EmbeddingAttack, WeightAttack
+from pipelines.backbones.averaging import MovingAverage
+from pipelines.backbones.checkpoints import keep_checkpoints, last_checkpoint, notes_of
 from pipelines.backbones.evaluation import BestWeights, Labelled
+from pipelines.backbones.loader import LABELS, WEIGHTS, collator, epoch_loader
+from pipelines.backbones.losses import FiniteLoss, loss_of, refuse_bad_weights
 from pipelines.backbones.packing import laid_out
 from pipelines.backbones.protocol import Workspace
-from pipelines.backbones.scoring import Logits, to_tensors
+from pipelines.backbones.scoring import Logits
 from pipelines.backbones.sharding import fsdp_settings, is_sharded, n_processes, share_out_on_cpu
 from pipelines.backbones.vocabulary import trimmed_vocabulary
+from pipelines.memory import MemoryShortageError, SmallerPiecesError, first_line, free_memory, out_of_memory
 from pipelines.progress import report_progress
 from pipelines.sections import TrainingSection
 from pipelines.tokens import TrainingBatches
@@ -25,8 +29,28 @@ from pipelines.tokens import TrainingBatches
 log = logging.getLogger(__name__)
 
 EMA = "ema.safetensors"
-LABELS, WEIGHTS = "labels", "weights"  # in a batch, beside what the network reads
+ROWS, SHARE = "rows", "share"  # in what the Trainer hands out; of a piece, its share in its batch's rows
+SMALLER_NETWORK = (
+    "set training.gradient_checkpointing = true, a smaller max_length, training.lora or training.quantize, or train a "
+    "smaller network; or use a machine with more memory"
+)
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What there is to say of a training.
+
+    Attributes
+    ----------
+    evaluations
+        Step, F1 at the best threshold, AUC, log loss.
+    pieces
+        In how many pieces a batch was computed in the end.
+    """
+
+    evaluations: tuple[Mapping[str, float], ...] = ()
+    pieces: int = 1
 
 
 def train_network(
@@ -37,23 +61,28 @@ def train_network(
     workspace: Workspace,
     logits: Logits,
     judged: Labelled | None = None,
-) -> list[dict[str, float]]:
+) -> Trained:
     """Train `model` in place; a killed training goes on from its last checkpoint in the workspace's scratch folder.
+
+    Where memory runs out in a step, its batches are computed again in smaller pieces, see `NetworkTrainer`.
 
     Parameters
     ----------
     judged
         Rows that the network is evaluated on as often as `training.evaluate` says.
 
-    Returns
-    -------
-    The evaluations: step, F1 at the best threshold, AUC, log loss.
+    Raises
+    ------
+    DivergedError
+        The loss or the weights are no numbers any more.
+    MemoryShortageError
+        A single row is too much for the memory; with several processes, a batch is: see `pipelines.launch`.
     """
     import torch
 
     if not training.epochs:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return []
+        return Trained()
     torch.set_num_threads(workspace.threads)
     used = rows.inputs.token_ids() if judged is None else np.union1d(rows.inputs.token_ids(), judged.inputs.token_ids())
     trims_it = training.trim_vocabulary and training.sharding == "ddp"
@@ -68,14 +97,15 @@ def train_network(
         if checkpoint:
             log.info("going on from %s", checkpoint)
         trainer.train(resume_from_checkpoint=checkpoint)
+        refuse_bad_weights(model, step=trainer.state.global_step)
         assert is_sharded(model) == bool(trainer.args.fsdp), "shared out where asked for, and nowhere else"
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it scores differently until reloaded
         if trainer.average is not None:
             trainer.average.put_into(model)
         if trainer.best is None:
-            return []
+            return Trained(pieces=trainer.pieces)
         trainer.accelerator.wait_for_everyone()
-        return list(trainer.best.put_into(model))
+        return Trained(tuple(trainer.best.put_into(model)), trainer.pieces)
 
 
 def make_trainer(
@@ -101,92 +131,11 @@ def make_trainer(
         callbacks=[_log_progress()],
     )
     trainer.remove_callback(PrinterCallback)  # it would print to stdout
+    trainer.pieces = workspace.pieces
+    trainer.add_callback(keep_checkpoints(training.checkpoint_minutes, lambda: {"pieces": trainer.pieces}))
     if judged is not None:
         trainer.best = BestWeights(model, judged, training=training, logits=logits, folder=workspace.scratch)
     return trainer
-
-
-def loss_of(outputs: Sequence[Any], labels: Any, training: TrainingSection, *, weights: Any = None) -> Any:
-    """The loss of one batch: cross-entropy, and with R-Drop the divergence of two passes.
-
-    Parameters
-    ----------
-    outputs
-        Logits of one pass, or of two with R-Drop; ``(n_rows, 2)``, or ``(n_masks, n_rows, 2)`` with several
-        dropout masks, whose losses are averaged.
-    labels
-        ``(n_rows,)``: 0 or 1, or floats between them, the probability of label 1 that is learnt towards.
-    weights
-        ``(n_rows,)``: what a row's loss is multiplied by before the mean; 1 if left out.
-    """
-    import torch
-    from torch.nn import functional
-
-    passes = [output.float().reshape(-1, 2) for output in outputs]
-    n_masks = len(passes[0]) // len(labels)
-    wanted = torch.stack([1 - labels, labels], dim=-1) if labels.is_floating_point() else labels
-    wanted = torch.cat([wanted] * n_masks)
-
-    def mean(of: Callable[..., Any], first: Any, second: Any, whole: str, **settings: Any) -> Any:
-        """The mean of a loss over the rows, each times its weight."""
-        if weights is None:
-            return of(first, second, reduction=whole, **settings)
-        by_row = of(first, second, reduction="none", **settings).reshape(len(first), -1).sum(dim=-1)
-        return (by_row * weights.repeat(n_masks)).mean()
-
-    smoothing = training.label_smoothing
-    losses = [mean(functional.cross_entropy, one, wanted, "mean", label_smoothing=smoothing) for one in passes]
-    loss = torch.stack(losses).mean()
-    if len(passes) == 1:
-        return loss
-    p, q = (functional.log_softmax(one, dim=-1) for one in passes)
-    there, back = (mean(functional.kl_div, *pair, "batchmean", log_target=True) for pair in ((p, q), (q, p)))
-    return loss + training.r_drop * (there + back) / 2
-
-
-class MovingAverage:
-    """The exponential moving average of a model's trained weights (Polyak and Juditsky 1992).
-
-    It begins as a plain mean and forgets more slowly with every step, until `decay` is reached (Tarvainen and
-    Valpola 2017): otherwise a short training would never leave the weights that it began with.
-    """
-
-    def __init__(self, model: Any, decay: float) -> None:
-        self.decay = decay
-        self.values = {name: p.detach().clone() for name, p in _trained(model)}
-
-    def update(self, model: Any, *, step: int) -> None:
-        """Move every value towards the weight as it is after optimiser step `step`, counted from 1."""
-        import torch
-
-        share = max(1 - self.decay, 1 / step)
-        with torch.no_grad():
-            for name, p in _trained(model):
-                self.values[name] = self.values[name].to(p.device).lerp_(p, share)
-
-    def put_into(self, model: Any) -> None:
-        """The model's trained weights become the average."""
-        import torch
-
-        with torch.no_grad():
-            for name, p in _trained(model):
-                p.copy_(self.values[name])
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint below `folder`; one that a kill left half-written is deleted."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_bytes())  # what the Trainer writes last
-        except (FileNotFoundError, ValueError):
-            log.warning("%s is not whole and is deleted", checkpoint)
-            shutil.rmtree(checkpoint)
-    whole = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    return str(whole[-1]) if whole else None
-
-
-def _trained(model: Any) -> list[tuple[str, Any]]:
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def training_arguments(training: TrainingSection, workspace: Workspace, model: Any) -> Any:
@@ -209,8 +158,8 @@ def training_arguments(training: TrainingSection, workspace: Workspace, model: A
         gradient_checkpointing=training.gradient_checkpointing,
         optim="adamw_torch_fused",
         save_strategy="epoch",
-        save_total_limit=1,
         logging_steps=50,
+        logging_nan_inf_filter=False,  # it would hide them, and wait for the GPU after every step to do so
         report_to="none",
         seed=workspace.seed,
         data_seed=workspace.seed,
@@ -235,12 +184,25 @@ def _trainer_class() -> Any:
             self.average.update(model, step=state.global_step)
 
     class NetworkTrainer(Trainer):  # type: ignore[misc]
+        """The Trainer with our batches, loss, switches, and pieces where memory runs out.
+
+        A batch is computed in `pieces`, whose losses are weighted by their share of its rows: the gradient is that of
+        the whole batch (dropout draws other masks), so the optimiser sees the same batches, learning rates and steps.
+        Where memory runs out the pieces double, for good, and the batches of the optimiser step that was under way are
+        all computed again, from no gradient. What is cut is row numbers, before anything is padded or packed, so it
+        works for all kinds of `Inputs`. The Trainer therefore hands out row numbers, not tensors.
+        """
+
         def __init__(
             self, training: TrainingSection, logits: Logits, rows: Labelled, *, model: Any, **kwargs: Any
         ) -> None:
             super().__init__(model=model, **kwargs)
             self.model_accepts_loss_kwargs = False  # our loss is a batch's mean; the Trainer divides by `accumulate`
-            self.training, self.logits, self.rows = training, logits, rows
+            self.training, self.logits, self.n_rows, self.lengths = (
+                training, logits, len(rows.inputs), rows.inputs.lengths
+            )  # fmt: skip
+            self.collate, self.pieces, self.losses = collator(rows), 1, FiniteLoss()
+            self.begun: list[np.ndarray] = []  # rows of the batches of this optimiser step
             self.best: BestWeights | None = None
             self.average = MovingAverage(model, training.ema) if training.ema else None
             if self.average is not None:
@@ -256,88 +218,105 @@ def _trainer_class() -> Any:
 
         def get_train_dataloader(self) -> Any:
             batches = TrainingBatches(
-                self.rows.inputs.lengths,
+                self.lengths,
                 self.args.per_device_train_batch_size,
                 self.args.seed,
                 tokens_per_batch=self.training.tokens_per_batch,
                 rank=self.args.process_index,
                 world=self.args.world_size,
             )
-            return epoch_loader(len(self.rows.inputs), batches, _collate(self.rows))
+            return epoch_loader(self.n_rows, batches, lambda rows: {ROWS: rows})
 
-        def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-            if self.best is not None:
-                steps = self.state.max_steps / self.args.num_train_epochs
-                self.best.see(self.state.global_step, steps_per_epoch=steps, first=self.is_world_process_zero())
-            super()._maybe_log_save_evaluate(*args, **kwargs)
-
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            batch = {name: values for name, values in inputs.items() if name not in (LABELS, WEIGHTS)}
-            passes = [self.logits(model, batch) for _ in range(2 if self.training.r_drop else 1)]
-            return loss_of(passes, inputs[LABELS], self.training, weights=inputs.get(WEIGHTS))
+        def floating_point_ops(self, inputs: Any) -> int:
+            return 0  # nobody asks, and counting walks over all parameters
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-            with self.fgm.watch() if self.fgm else nullcontext():
-                loss = super().training_step(model, inputs, num_items_in_batch)
-            for attack in (self.fgm, self.awp):
-                if attack is not None:
-                    with attack.apply():
-                        super().training_step(model, inputs, num_items_in_batch)
+            self.begun.append(inputs[ROWS])
+            todo = self.begun[-1:]
+            while True:
+                try:
+                    loss = [self._gradients(model, rows) for rows in todo][-1]
+                    break
+                except (MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error):
+                        raise
+                    cause = first_line(error)
+                self._halve(cause)  # here the exception is gone, which holds on to the activations
+                model.zero_grad()
+                free_memory()
+                todo = self.begun
+            if self.accelerator.sync_gradients:
+                self.begun = []
+            self.losses.see(loss, step=self.state.global_step + 1)
             return loss
+
+        def _gradients(self, model: Any, rows: np.ndarray) -> Any:
+            """Add the gradients of a batch; gives its loss, as far as it is a part of the optimiser step's."""
+            parts = [part for part in np.array_split(rows, self.pieces) if len(part)]
+            batches = [{**self.collate(part), SHARE: len(part) / len(rows)} for part in parts]
+            loss = sum(self._piece_gradients(model, batch) for batch in batches)
+            if self.awp is not None:
+                with self.awp.apply():
+                    for batch in batches:
+                        super().training_step(model, batch)
+            return loss
+
+        def _piece_gradients(self, model: Any, batch: dict[str, Any]) -> Any:
+            with self.fgm.watch() if self.fgm else nullcontext():
+                loss = super().training_step(model, batch)
+            if self.fgm is not None:
+                with self.fgm.apply():
+                    super().training_step(model, batch)
+            return loss
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            batch = {name: values for name, values in inputs.items() if name not in (LABELS, WEIGHTS, SHARE)}
+            passes = [self.logits(model, batch) for _ in range(2 if self.training.r_drop else 1)]
+            return inputs[SHARE] * loss_of(passes, inputs[LABELS], self.training, weights=inputs.get(WEIGHTS))
+
+        def _halve(self, cause: str) -> None:
+            step, largest = self.state.global_step + 1, max(map(len, self.begun))
+            fault = Fault(f"step {step}, {largest} rows in {self.pieces} pieces", cause)
+            if self.pieces >= largest:
+                raise MemoryShortageError("the memory does not hold one row's activations", faults=[fault],
+                                          advice=SMALLER_NETWORK)  # fmt: skip
+            if n_processes() > 1:
+                raise SmallerPiecesError("the memory does not hold a batch's activations", faults=[fault])
+            self.pieces *= 2
+            log.warning(
+                "out of memory at step %d: from here on a batch is computed in %d pieces; its rows, the steps and the "
+                "learning rates stay (%s)", step, self.pieces, cause,
+            )  # fmt: skip
+
+        def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+            step, last = self.state.global_step, self.state.global_step >= self.state.max_steps
+            if self.control.should_log or self.control.should_save or last or self.args.device.type == "cpu":
+                self.losses.refuse_bad(learning_rate=self.training.learning_rate)
+            if self.best is not None:
+                steps = self.state.max_steps / self.args.num_train_epochs
+                self.best.see(step, steps_per_epoch=steps, first=self.is_world_process_zero())
+            super()._maybe_log_save_evaluate(*args, **kwargs)
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             super().save_model(output_dir, _internal_call)
-            if self.average is not None and self.args.should_save:
-                save_file(self.average.values, Path(output_dir or self.args.output_dir) / EMA)
+            if not self.args.should_save:
+                return
+            folder = Path(output_dir or self.args.output_dir)
+            if self.average is not None:
+                save_file(self.average.values, folder / EMA)
+            if self.best is not None:
+                self.best.copy_to(folder)
 
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+            folder = Path(resume_from_checkpoint)
+            self.pieces = max(self.pieces, notes_of(folder)["pieces"])
             if self.average is not None:
-                self.average.values = load_file(Path(resume_from_checkpoint) / EMA)
+                self.average.values = load_file(folder / EMA)
+            if self.best is not None:
+                self.best.go_on_from(folder, first=self.is_world_process_zero())
 
     return NetworkTrainer
-
-
-def epoch_loader(n_rows: int, batches: TrainingBatches, collate: Callable[[Any], dict[str, Any]]) -> Any:
-    """A Trainer's data loader: batches of row numbers, in another order every epoch, sharded by `batches` alone."""
-    from torch.utils.data import DataLoader
-
-    class Batches(DataLoader):  # type: ignore[type-arg]
-        def set_epoch(self, epoch: int) -> None:
-            batches.set_epoch(epoch)
-
-    numbers: Any = _Numbers(n_rows)
-    return Batches(numbers, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]  # it asks for lists
-
-
-def _collate(rows: Labelled) -> Callable[[Any], dict[str, Any]]:
-    """Batches straight from the flat arrays, with labels, and weights if there are any."""
-    soft = np.issubdtype(rows.labels.dtype, np.floating)
-    columns = {LABELS: rows.labels.astype(np.float32 if soft else np.int64)}
-    if rows.weights is not None:
-        columns[WEIGHTS] = rows.weights.astype(np.float32)
-
-    def collate(numbers: Any) -> dict[str, Any]:
-        taken = {name: values[numbers] for name, values in columns.items()}
-        return to_tensors({**rows.inputs.batch(numbers), **taken})
-
-    return collate
-
-
-class _Numbers:
-    """A data set of row numbers that is asked for a whole batch at once."""
-
-    def __init__(self, n_rows: int) -> None:
-        self.n_rows = n_rows
-
-    def __len__(self) -> int:
-        return self.n_rows
-
-    def __getitem__(self, row: int) -> int:
-        return row
-
-    def __getitems__(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(rows)
 
 
 def _log_progress() -> Any:

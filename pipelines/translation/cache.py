@@ -1,7 +1,7 @@
 """Translations on disk: every text once per recipe, in blocks that appear whole or not at all."""
 
 import hashlib
-import os
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+
+from competition.artefacts import replacing
+from pipelines.locks import alone, sweep
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ["language", "text", "translation"]
 
@@ -47,10 +52,11 @@ class TranslationCache:
         """All translations that are known, columns `COLUMNS`, (language, text) once; "" is tried and without one."""
         from pyarrow import dataset
 
-        files = sorted(str(file) for file in self.folder.glob("*.parquet"))
+        files = [file for file in sorted(self.folder.glob("*.parquet")) if self._is_whole(file)]
         if not files:
             return pd.DataFrame({name: pd.Series(dtype="str") for name in COLUMNS})
-        known: pd.DataFrame = dataset.dataset(files, format="parquet").to_table(columns=COLUMNS).to_pandas()
+        paths = [str(file) for file in files]
+        known: pd.DataFrame = dataset.dataset(paths, format="parquet").to_table(columns=COLUMNS).to_pandas()
         return known.astype("str").drop_duplicates(["language", "text"], ignore_index=True)
 
     def has(self, block: Block) -> bool:
@@ -59,17 +65,14 @@ class TranslationCache:
 
     def write(self, block: Block, translations: Sequence[str]) -> None:
         """Keep the translations of a block, in the order of its texts."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         columns = (block.languages, block.texts, translations)
         table = pd.DataFrame(
             {name: pa.array(list(texts), pa.large_string()) for name, texts in zip(COLUMNS, columns, strict=True)}
         )
-        temporary = self.folder / f".{block.name}.{os.getpid()}.tmp"
-        try:
-            table.to_parquet(temporary, index=False)
-            temporary.rename(self._file(block))
-        finally:
-            temporary.unlink(missing_ok=True)
+        with alone(self.folder / "blocks"):
+            sweep(self.folder)
+            with replacing(self._file(block)) as temporary:
+                table.to_parquet(temporary, index=False)
 
     @contextmanager
     def claimed(self, block: Block, *, wait: bool) -> Iterator[bool]:
@@ -93,7 +96,22 @@ class TranslationCache:
         try:
             yield not self.has(block)
         finally:
+            if self.has(block):  # nobody needs its lock again: whoever has one will look, and find the block
+                (locks / f"{block.name}.lock").unlink(missing_ok=True)
             lock.release()
+
+    @staticmethod
+    def _is_whole(file: Path) -> bool:
+        """Whether the file can be read; one that is damaged is deleted, and its texts are translated again."""
+        from pyarrow import parquet
+
+        try:
+            parquet.ParquetFile(file).close()
+        except pa.ArrowInvalid as error:
+            log.warning("%s is damaged and deleted, its texts are translated again: %s", file, error)
+            file.unlink(missing_ok=True)
+            return False
+        return True
 
     def _file(self, block: Block) -> Path:
         return self.folder / f"{block.name}.parquet"

@@ -2,12 +2,12 @@
 
 import csv
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from competition.artefacts import replacing
 from competition.cleaning import PRESETS, clean_text, map_distinct, normalise_query
 from competition.languages import ENGLISH, UNKNOWN
 from competition.rows import read_competition
@@ -65,17 +65,11 @@ def translate_queries(queries: pd.DataFrame, work: Translating, *, english: bool
 
 def write_translations(translated: pd.DataFrame, path: Path) -> None:
     """A CSV file as ``relstack run --translations`` reads it; queries without a translation are left out."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(TRANSLATION_COLUMNS)
-            has_one = translated[translated["query_en"] != ""]
-            table.writerows(has_one[["language", "text", "query_en"]].itertuples(index=False))
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    has_one = translated[translated["query_en"] != ""]
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(TRANSLATION_COLUMNS)
+        table.writerows(has_one[["language", "text", "query_en"]].itertuples(index=False))
     log.info("%s: %s translations", path, f"{len(has_one):,}")
 
 
