@@ -44,9 +44,11 @@ def learners_option(command: Command) -> Command:
 
 
 def run_folder(root: Path) -> "RunFolder":
-    """The run folder at `root`."""
+    """The run folder at `root`; refused with links to files outside of it."""
     from pipelines.run_folder import RunFolder
+    from pipelines.trust import refuse_links
 
+    refuse_links(root)
     return RunFolder(root)
 
 

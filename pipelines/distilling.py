@@ -22,14 +22,14 @@ from competition.tasks import get_task
 from oof.store import MANIFEST, SCRATCH, PartKey, align, sha256
 from oof.teacher import soft_labels, taught_threshold
 from oof.threshold import decide
-from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
+from pipelines.config import TRANSFORMERS, Recipe, WeightsSection, learner_name, load_recipe, recipe_values
 from pipelines.ensembling import read_manifest
 from pipelines.progress import available_threads
 from pipelines.pseudo import unseen_splits
 from pipelines.run_folder import RunFolder, digest_model_rows, without_labels, write_text
 from pipelines.targets import with_targets
 from pipelines.teachers import Taught, taught_by
-from pipelines.weights import cache_dir, resolve_weights
+from pipelines.weights import cache_dir, named_weights
 
 log = logging.getLogger(__name__)
 
@@ -223,8 +223,7 @@ def _size_mb(folders: list[Path]) -> float:
     for folder in folders:
         values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))["recipe"]
         if values["kind"] in ("bi_encoder", "category_tree"):
-            named = values["weights"]
-            encoders.add(resolve_weights(named["name"], source=named["source"], revision=named["revision"]).folder)
+            encoders.add(named_weights(WeightsSection.model_validate(values["weights"])).folder)
     files = (file for folder in (*folders, *encoders) for file in folder.rglob("*") if file.is_file())
     return sum(file.stat().st_size for file in files) / 1e6
 

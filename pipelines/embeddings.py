@@ -15,7 +15,8 @@ from competition.errors import CompetitionError
 from pipelines.config import EncoderSection, WeightsSection
 from pipelines.progress import progress
 from pipelines.tokens import batches_by_length
-from pipelines.weights import Weights, resolve_weights
+from pipelines.trust import MODULES, refusing_code
+from pipelines.weights import Weights, named_weights
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Embedder:
     @cached_property
     def resolved(self) -> Weights:
         """The weights on this disk."""
-        return resolve_weights(self.weights.name, source=self.weights.source, revision=self.weights.revision)
+        return named_weights(self.weights)
 
     def _cache_name(self) -> str:
         weights = self.resolved
@@ -157,11 +158,17 @@ def load_encoder(weights: Weights, encoder: EncoderSection) -> Any:
 
     # Refuses weights with missing keys, which the lines below would fill at random.
     plain = load_checked(AutoModel, weights)
-    if (weights.folder / "modules.json").is_file():
-        model = SentenceTransformer(str(weights.folder), model_kwargs={"dtype": torch.float32})
-    else:
-        transformer = Transformer(str(weights.folder), model_kwargs={"dtype": torch.float32})
-        model = SentenceTransformer(modules=[transformer, Pooling(plain.config.get_text_config().hidden_size)])
+    folder, trusted = str(weights.folder), weights.trusted
+    loading = {"dtype": torch.float32, "use_safetensors": True}
+    with refusing_code(weights.folder):
+        if (weights.folder / MODULES).is_file():
+            model = SentenceTransformer(folder, model_kwargs=loading, trust_remote_code=trusted, local_files_only=True)
+        else:
+            told = {"trust_remote_code": trusted}
+            transformer = Transformer(
+                folder, model_kwargs={**loading, **told}, processor_kwargs=told, config_kwargs=told
+            )
+            model = SentenceTransformer(modules=[transformer, Pooling(plain.config.get_text_config().hidden_size)])
     if model.tokenizer.model_max_length < encoder.max_length:
         raise CompetitionError(
             f"encoder.max_length {encoder.max_length} is more than {weights.name} can read",

@@ -120,11 +120,11 @@ def _in_this_process(
 def _in_processes(
     recipe: TransformerRecipe, task: Task, space: Workspace, *, train: pd.DataFrame, unseen: Mapping[str, pd.DataFrame]
 ) -> Fitted:
-    from pipelines.weights import resolve_weights
+    from pipelines.weights import named_weights
 
     started, n_processes = time.perf_counter(), recipe.training.gpus
     on_cpu = not has_devices(n_processes)
-    resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
+    named_weights(recipe.weights)  # fetched once, before all processes want them
     folder = space.scratch / "job"
     write_job(folder, recipe, task, space, train=train, unseen=unseen)
     start_processes(folder, n_processes, on_cpu=on_cpu)
@@ -208,6 +208,7 @@ def start_processes(folder: Path, n_processes: int, *, on_cpu: bool) -> None:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
+        "PYTHONSAFEPATH": "1",  # else `python -m` imports from the working folder first, perhaps a stranger's
         "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
         **({"ACCELERATE_USE_CPU": "true"} if on_cpu else {}),
     }

@@ -17,6 +17,7 @@ from pipelines.backbones.packing import laid_out
 from pipelines.backbones.protocol import Workspace
 from pipelines.backbones.scoring import Logits, to_tensors
 from pipelines.backbones.sharding import fsdp_settings, is_sharded, n_processes, share_out_on_cpu
+from pipelines.backbones.tensors_only import tensors_only
 from pipelines.backbones.vocabulary import trimmed_vocabulary
 from pipelines.sections import TrainingSection
 from pipelines.tokens import TrainingBatches
@@ -66,7 +67,8 @@ def train_network(
             checkpoint = last_checkpoint(Path(trainer.args.output_dir))
         if checkpoint:
             log.info("going on from %s", checkpoint)
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with tensors_only(checkpoint):
+            trainer.train(resume_from_checkpoint=checkpoint)
         assert is_sharded(model) == bool(trainer.args.fsdp), "shared out where asked for, and nowhere else"
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it scores differently until reloaded
         if trainer.average is not None:
