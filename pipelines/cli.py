@@ -20,6 +20,7 @@ from pipelines.cli_options import (
     run_option,
     set_option,
     task_option,
+    tracker_option,
 )
 from pipelines.cli_selftraining import selftraining_commands
 from pipelines.cli_translate import translate_commands
@@ -37,11 +38,12 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         from competition.errors import CompetitionError
+        from pipelines.secrets import redacted
 
         try:
             return super().invoke(ctx)
         except CompetitionError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(redacted(f"error: {error}"), err=True)
             ctx.exit(error.exit_code)
         except MemoryError as error:
             click.echo(
@@ -49,7 +51,7 @@ class Commands(click.Group):
             )
             ctx.exit(EXIT_WORTH_RETRYING)
         except OSError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(redacted(f"error: {error}"), err=True)
             ctx.exit(EXIT_FAILED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -263,6 +265,7 @@ def status(run_dir: Path, output: Any, timings: bool) -> None:
 @settings_options
 @click.option("--recipes", default=DEFAULT_RECIPES, show_default=True, help="Base learners: names or .toml files.")
 @set_option
+@tracker_option
 @click.option("--dry-run", is_flag=True, help="List the jobs that are done and to do; read and write nothing else.")
 @format_option
 def run(run_dir: Path, dry_run: bool, output: Any, **options: Any) -> None:

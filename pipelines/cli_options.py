@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,25 @@ def set_option(command: Command) -> Command:
     """--set key=value, several times."""
     words = "Override a recipe key: key=value, or MODEL:key=value for one base learner. Repeatable."
     return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=words)(command)
+
+
+def tracker_option(command: Command) -> Command:
+    """--tracker a,b: trackers of this command and of the jobs that it starts."""
+    words = "Experiment trackers, comma-separated: trackio, mlflow, wandb; offline unless their own variables say more."
+    return click.option("--tracker", expose_value=False, callback=_choose_trackers, help=words)(command)
+
+
+def _choose_trackers(ctx: click.Context, option: click.Parameter, names: str | None) -> None:
+    from pipelines.trackers import CHOICE, TRACKERS, close_trackers
+
+    ctx.call_on_close(close_trackers)
+    if names is None:
+        return
+    if unknown := [name for name in names_of(names) if name not in TRACKERS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(TRACKERS)}", ctx, option)
+    before = os.environ.get(CHOICE)
+    os.environ[CHOICE] = names
+    ctx.call_on_close(lambda: os.environ.pop(CHOICE) if before is None else os.environ.update({CHOICE: before}))
 
 
 def learners_option(command: Command) -> Command:

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from competition.errors import CompetitionError, Fault
 from pipelines.augment_section import AugmentSection, TextAugmentSection
+from pipelines.secrets import refuse_secrets
 from pipelines.sections import CausalTrainingSection, PairTextSection, PromptSection, TextSection, TrainingSection
 from pipelines.sections import ExtraSection as ExtraSection
 from pipelines.sections import Section as Section
@@ -323,6 +324,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         learner, key, value = parse_override(override)
         if learner in (None, learner_name(name)):
             set_key(values, key.split("."), value)
+    refuse_secrets(values, path.name)
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:

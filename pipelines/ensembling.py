@@ -13,6 +13,7 @@ import pandas as pd
 
 from competition.errors import CompetitionError, Fault, MissingPartError
 from competition.fold_store import Folds
+from competition.metrics import f1
 from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
 from oof.combiner import Combiner
 from oof.crossfit import CrossFitted, Fitted, cross_fit, fit_final
@@ -28,6 +29,7 @@ from oof.stack import LightGBMStacker
 from oof.store import align, sha256
 from oof.threshold import best_threshold, calibration_alarm
 from pipelines.run_folder import RunFolder, write_text
+from pipelines.trackers import log_metrics, tracked
 
 log = logging.getLogger(__name__)
 
@@ -161,17 +163,24 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
         log.info("%s: %s is there already", task, name)
         return folder
     log.info("%s: %s of %s", task, name, ", ".join(train.learners))
+    with tracked(run, f"{task}/{name}", {"learners": list(train.learners), "combiner": repr(combiner)}):
+        _make_ensemble(folder, combiner, gathered)
+    journal.unlink(missing_ok=True)
+    return folder
+
+
+def _make_ensemble(folder: Path, combiner: Combiner, gathered: Gathered) -> None:
+    train, what = gathered.frames["train"], f"{folder.parent.name} {folder.name}"
     crossed = cross_fit(combiner, train)
     fitted = fit_final(combiner, train, cross_fitted=crossed)
     cuts = _cuts(train, crossed, fitted)
     if cuts.cuts.by_segment:
-        log.info("%s %s: cuts per language gain %s", task, name, cuts.gain)
+        log.info("%s: cuts per language gain %s", what, cuts.gain)
         crossed = replace(crossed, decisions=cuts.decisions)
     if alarm := calibration_alarm(best_threshold(train.labels, crossed.scores)):
-        log.warning("%s %s: %s", task, name, alarm)
+        log.warning("%s: %s", what, alarm)
+    log_metrics({"nested_f1": f1(train.labels, crossed.decisions), "threshold": fitted.threshold})
     _write_ensemble(folder, combiner, crossed, fitted, gathered, cuts=cuts.cuts)
-    journal.unlink(missing_ok=True)
-    return folder
 
 
 def _cuts(train: PredictionFrame, crossed: CrossFitted, fitted: Fitted) -> SegmentChoice:

@@ -25,11 +25,14 @@ from competition.tasks import Task
 from oof.store import align
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.config import TRANSFORMERS, Recipe, TransformerRecipe
+from pipelines.secrets import redacted
 from pipelines.sections import Section
+from pipelines.trackers import log_metrics
 
 log = logging.getLogger(__name__)
 
 MARK = "relstack-log"  # begins the lines of the first process that this process logs too
+METRICS_MARK = "relstack-metrics"  # and those with metrics for trackers
 LOG, DONE = "torchrun.log", "done.json"
 LAST_LINES = 20
 GRACE_SECONDS = 15
@@ -231,7 +234,7 @@ def supervise(command: Sequence[str], environment: Mapping[str, str], log_file: 
         )  # fmt: skip
         assert process.stdout is not None, "it was asked for"
         try:
-            for line in process.stdout:
+            for line in map(redacted, process.stdout):
                 kept.write(line)
                 last.append(line.rstrip())
                 _forward(line.rstrip())
@@ -244,6 +247,9 @@ def _forward(line: str) -> None:
     if line.startswith(MARK):
         _, level, *words = line.split(" ", maxsplit=2)
         log.log(int(level), "%s", " ".join(words))
+    elif line.startswith(METRICS_MARK):
+        told = json.loads(line.removeprefix(METRICS_MARK))
+        log_metrics(told["log"], told["step"])
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:

@@ -18,6 +18,7 @@ from competition.rows import digest_rows
 from competition.tasks import SPLITS, Task, get_task
 from oof.store import Origin, PartStore
 from pipelines.config import Recipe, Section, load_recipe, read_toml, recipe_values
+from pipelines.secrets import refuse_secrets
 
 FREE_TO_CHANGE = ("recipes", "overrides", "data", "translations")
 
@@ -69,6 +70,11 @@ class RunFolder:
     def timings_file(self) -> Path:
         """Seconds and peak memory of every stage that worked."""
         return self.root / "timings.csv"
+
+    @property
+    def trackers_folder(self) -> Path:
+        """What experiment trackers keep on this disk."""
+        return self.root / "trackers"
 
     def rows_file(self, task: str, split: str) -> Path:
         """Cleaned rows of one split."""
@@ -127,8 +133,9 @@ class RunFolder:
 
     def write_settings(self, settings: RunSettings) -> None:
         """Keep the settings of a new run, or new recipes and overrides of an old one."""
-        self.root.mkdir(parents=True, exist_ok=True)
         values = settings.model_dump(mode="json", exclude_none=True)
+        refuse_secrets(values, "run.toml")
+        self.root.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
         write_text(self.settings_file, text)
 

@@ -22,6 +22,7 @@ from pipelines.ensembling import (
     read_manifest,
 )
 from pipelines.run_folder import RunFolder
+from pipelines.trackers import log_metrics, tracked
 from submissions.leaderboard import Entry, Leaderboard
 
 
@@ -30,6 +31,9 @@ def leaderboard(run: RunFolder) -> Leaderboard:
     entries = [entry for task in run.tasks() for entry in _entries(run, task)]
     board = Leaderboard.from_entries(entries).with_averages()
     board.write_csv(run.leaderboard_file)
+    with tracked(run, "leaderboard", {"entries": len(entries)}):
+        log_metrics({f"f1/{each.task}/{each.name}": each.f1 for each in entries})
+        log_metrics({f"dev_f1/{each.task}/{each.name}": each.dev_f1 for each in entries})
     return board
 
 

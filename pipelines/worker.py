@@ -10,14 +10,17 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from competition.errors import CompetitionError
-from pipelines.launch import DONE, MARK, WORTH_RETRYING, SharedJob
+from pipelines.launch import DONE, MARK, METRICS_MARK, WORTH_RETRYING, SharedJob
 from pipelines.output import narrate
+from pipelines.secrets import RedactingFormatter, redacted
+from pipelines.trackers import logging_to
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,8 @@ def main(folder: Path) -> None:
     _end_with_parent()
     _narrate(rank)
     try:
-        work(folder, rank)
+        with logging_to([ToParent()] if rank == 0 else []):
+            work(folder, rank)
     except CompetitionError as error:
         _leave_cause(folder, rank, error.exit_code, str(error))
         raise
@@ -75,6 +79,20 @@ def score_share(backbone: Any, rows: pd.DataFrame, job: SharedJob, *, rank: int,
     return pd.DataFrame({"id": share["id"].to_numpy(), "score": scores})
 
 
+class ToParent:
+    """A tracker that hands metrics to the process that started torchrun, which knows the real ones."""
+
+    def start(self, name: str, config: Mapping[str, Any]) -> None:
+        """Nothing: the parent has opened a run."""
+
+    def log(self, metrics: Mapping[str, float], step: int | None) -> None:
+        """See `pipelines.trackers.Tracker`."""
+        print(METRICS_MARK, json.dumps({"log": dict(metrics), "step": step}), flush=True)
+
+    def finish(self) -> None:
+        """Nothing: the parent closes its run."""
+
+
 def _end_with_parent() -> None:
     """End this process as soon as standard input ends: that pipe is held by the process that started torchrun."""
 
@@ -91,11 +109,11 @@ def _narrate(rank: int) -> None:
     narrate(quiet=rank > 0, verbose=False)
     if rank == 0:
         for handler in logging.getLogger().handlers:
-            handler.setFormatter(logging.Formatter(f"{MARK} %(levelno)d %(message)s"))
+            handler.setFormatter(RedactingFormatter(f"{MARK} %(levelno)d %(message)s"))
 
 
 def _leave_cause(folder: Path, rank: int, exit_code: int, message: str) -> None:
-    note = {"rank": rank, "exit_code": exit_code, "message": message}
+    note = {"rank": rank, "exit_code": exit_code, "message": redacted(message)}
     (folder / f"failure-{rank}.json").write_text(json.dumps(note), encoding="utf-8")
 
 

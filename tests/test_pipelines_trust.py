@@ -56,7 +56,7 @@ def load(weights: Any) -> Any:
 
 
 def test_code_is_refused_by_default(foreign: Path, marker: Path) -> None:
-    with pytest.raises(CompetitionError, match="own.OwnModel") as raised:
+    with pytest.raises(CompetitionError, match=r"own\.OwnModel") as raised:
         load(resolve_weights(str(foreign)))
     assert "trust_remote_code = true" in raised.value.advice
     assert CONSENT in raised.value.advice

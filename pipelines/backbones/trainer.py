@@ -21,6 +21,7 @@ from pipelines.backbones.tensors_only import tensors_only
 from pipelines.backbones.vocabulary import trimmed_vocabulary
 from pipelines.sections import TrainingSection
 from pipelines.tokens import TrainingBatches
+from pipelines.trackers import log_metrics
 
 log = logging.getLogger(__name__)
 
@@ -349,5 +350,7 @@ def _log_progress() -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
                 log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, float(logs["loss"]))
+                told = {name: logs.get(name) for name in ("loss", "learning_rate", "grad_norm")}
+                log_metrics({f"train/{name}": value for name, value in told.items()}, state.global_step)
 
     return LogProgress()

@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from competition.errors import CompetitionError, Fault
 from pipelines.config import Section, WeightsSection, parse_override, read_toml, set_key
+from pipelines.secrets import refuse_secrets
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -125,6 +126,7 @@ def load_translation_recipe(name: str, overrides: Sequence[str] = ()) -> Transla
         recipe, key, value = parse_override(override)
         if recipe in (None, path.stem):
             set_key(values, key.split("."), value)
+    refuse_secrets(values, path.name)
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
