@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, Fault
+from pipelines.array_files import read_arrays
 from pipelines.config import EncoderSection, WeightsSection
 from pipelines.progress import progress
 from pipelines.tokens import batches_by_length
@@ -38,8 +39,7 @@ class EmbeddingCache:
         wanted = {_key(text): text for text in texts}
         found: dict[str, np.ndarray] = {}
         for shard in sorted(self.folder.glob("*.npz")):
-            with np.load(shard, allow_pickle=False) as file:
-                keys, vectors = file["keys"], file["vectors"]
+            keys, vectors = _read_shard(shard)
             for i, key in enumerate(keys.tolist()):
                 if key in wanted:
                     found[wanted[key]] = vectors[i]
@@ -176,6 +176,21 @@ def load_encoder(weights: Weights, encoder: EncoderSection) -> Any:
         )
     model.max_seq_length = encoder.max_length
     return model.eval()
+
+
+def _read_shard(shard: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Keys ``(n,)`` and vectors ``(n, dim)`` of one file of the cache."""
+    advice = "delete the file: its texts are then embedded again"
+    arrays = read_arrays(shard, ("keys", "vectors"), what="a file of the embedding cache", advice=advice)
+    keys, vectors = arrays["keys"], arrays["vectors"]
+    found = f"keys {keys.dtype} {keys.shape}, vectors {vectors.dtype} {vectors.shape}"
+    if keys.dtype.kind != "S" or vectors.dtype.kind != "f" or keys.ndim != 1 or vectors.ndim != 2:
+        fault = Fault(str(shard), found, "a key and a vector for every text")
+    elif len(keys) != len(vectors) or not np.isfinite(vectors).all():
+        fault = Fault(str(shard), f"{found}, or numbers that are not finite", "a finite vector for every key")
+    else:
+        return keys, vectors
+    raise CompetitionError("a file of the embedding cache is damaged", faults=[fault], advice=advice)
 
 
 def _key(text: str) -> bytes:

@@ -13,7 +13,9 @@ import pandas as pd
 
 from competition.errors import CompetitionError, Fault, MissingPartError
 from competition.fold_store import Folds
+from competition.json_files import Shape, read_json
 from competition.metrics import f1
+from competition.parquet_files import Kind, read_frame
 from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
 from oof.combiner import Combiner
 from oof.crossfit import CrossFitted, Fitted, cross_fit, fit_final
@@ -26,7 +28,8 @@ from oof.paths import has_paths
 from oof.segments import SegmentChoice, SegmentCuts, choose_segment_cuts
 from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
-from oof.store import align, sha256
+from oof.state import MAKE_AGAIN
+from oof.store import SCORES, align, check_scores, sha256
 from oof.threshold import best_threshold, calibration_alarm
 from pipelines.run_folder import RunFolder, write_text
 from pipelines.trackers import log_metrics, tracked
@@ -34,6 +37,13 @@ from pipelines.trackers import log_metrics, tracked
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+MANIFEST_SHAPE: dict[str, Shape] = {
+    "kind": str,
+    "learners": list[str],
+    "threshold": float,
+    "sources": dict[str, str],
+}
+CUTS_SHAPE: dict[str, Shape] = {"cuts": dict[str, float]}
 FORMAT = 2  # an ensemble of another format is made again
 DEFAULTS = ("stack", "blend")
 COMBINERS: dict[str, Callable[[int], Combiner]] = {
@@ -233,8 +243,14 @@ def ensembles(run: RunFolder, task: str) -> list[str]:
 
 def read_ensemble(run: RunFolder, task: str, name: str, split: str, ids: pd.Series) -> pd.DataFrame:
     """One of an ensemble's score files, in the order of `ids`."""
-    frame = pd.read_parquet(run.ensemble(task, name) / f"{split}.parquet").set_index("id")
-    align(frame["score"], ids, where=f"ensemble {task}/{name}/{split}")
+    where = f"ensemble {task}/{name}/{split}"
+    columns: dict[str, Kind] = {**SCORES, **({"decision": "whole number"} if split == "oof" else {})}
+    frame = read_frame(
+        run.ensemble(task, name) / f"{split}.parquet", columns, what=f"the scores of {where}", advice=MAKE_AGAIN
+    )
+    check_scores(frame, where=where)
+    frame = frame.set_index("id")
+    align(frame["score"], ids, where=where)
     return frame.reindex(pd.Index(ids)).reset_index()
 
 
@@ -268,9 +284,13 @@ def complete_learners(run: RunFolder, task: str) -> list[str]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the ensemble in `folder` was made from, and its threshold."""
-    values: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return values
+    """What the ensemble in `folder` was made from, and its threshold; a CompetitionError if it is damaged."""
+    what = f"the manifest of {folder.name}"
+    found = read_json(folder / MANIFEST, MANIFEST_SHAPE, optional=CUTS_SHAPE, what=what, advice=MAKE_AGAIN)
+    if not found["learners"]:
+        fault = Fault(str(folder / MANIFEST), "learners are none", "one or more")
+        raise CompetitionError(f"the manifest of {folder.name} is damaged", faults=[fault], advice=MAKE_AGAIN)
+    return found
 
 
 def _parts_digest(run: RunFolder, task: str, learner: str) -> str:

@@ -19,8 +19,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from competition.errors import CompetitionError, Fault
+from competition.json_files import read_json
 from competition.tasks import Task
 from oof.store import align
 from pipelines.backbones.protocol import Corpus, Workspace
@@ -132,7 +134,8 @@ def _in_processes(
     write_job(folder, recipe, task, space, train=train, unseen=unseen)
     start_processes(folder, n_processes, on_cpu=on_cpu)
     scores = {name: gather(folder, name, rows["id"]) for name, rows in unseen.items()}
-    found = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    shape = {"details": dict[str, Any], "predict_seconds": float}
+    found = read_json(folder / DONE, shape, what="what the processes left", advice="run the same command again")
     seconds = time.perf_counter() - started
     return Fitted(
         scores,
@@ -197,6 +200,17 @@ def write_job(
     (folder / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
 
 
+def read_job(folder: Path) -> SharedJob:
+    """What `write_job` wrote as ``job.json``; a CompetitionError if that is damaged."""
+    advice = "run the same command again: it writes the job folder anew"
+    values = read_json(folder / "job.json", {}, what="the job of several processes", advice=advice)
+    try:
+        return SharedJob.model_validate(values, strict=False)
+    except ValidationError as error:
+        faults = [Fault(f"job.json: {str(item['loc'])[:80]}", item["msg"][:300]) for item in error.errors()]
+        raise CompetitionError("the job of several processes is damaged", faults=faults, advice=advice) from error
+
+
 def start_processes(folder: Path, n_processes: int, *, on_cpu: bool) -> None:
     """Run `pipelines.worker` in several processes until all are done.
 
@@ -205,7 +219,7 @@ def start_processes(folder: Path, n_processes: int, *, on_cpu: bool) -> None:
     CompetitionError
         One failed: what it said, else the last lines of the log.
     """
-    threads = SharedJob.model_validate_json((folder / "job.json").read_bytes()).threads
+    threads = read_job(folder).threads
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}"]
     packages = str(Path(__file__).resolve().parent.parent)
     environment = {
@@ -268,7 +282,11 @@ def _stop(process: "subprocess.Popen[str]") -> None:
 
 def failure(folder: Path, exit_code: int, last: Sequence[str]) -> CompetitionError:
     """The error for processes that stopped: what one of them noted as the cause, else the end of their log."""
-    notes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("failure-*.json"))]
+    shape = {"rank": int, "exit_code": int, "message": str}
+    notes = [
+        read_json(path, shape, what="a process's last words", advice=f"see {folder / LOG}")
+        for path in sorted(folder.glob("failure-*.json"))
+    ]
     killed = any("Signal 9 (SIGKILL)" in line for line in last)
     cause = max((note["exit_code"] for note in notes), default=WORTH_RETRYING if killed else 1)
     kinds = {WORTH_RETRYING: ProcessMemoryError, CompetitionError.exit_code: CompetitionError}

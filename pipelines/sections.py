@@ -28,7 +28,7 @@ class Section(BaseModel):
     stand at their default, so that what was made before keeps its digest; such a default must never change.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     later: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")

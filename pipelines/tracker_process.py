@@ -75,7 +75,8 @@ class WandB:
             raise ValueError("a run folder must not say which server gets this user's key: wandb/settings")
         import wandb
 
-        self.library, self.folder, self.run = wandb, folder, None
+        self.library, self.folder = wandb, folder
+        self.run: Any = None
 
     def start(self, name: str, config: Mapping[str, Any]) -> None:
         """See `Tracker`."""
@@ -94,12 +95,10 @@ class WandB:
 
     def log(self, metrics: Mapping[str, float], step: int | None) -> None:
         """See `Tracker`."""
-        assert self.run is not None, "a run is started first"
         self.run.log(dict(metrics), step=step)
 
     def finish(self) -> None:
         """See `Tracker`."""
-        assert self.run is not None, "a run is started first"
         self.run.finish()
 
 

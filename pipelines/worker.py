@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from competition.errors import CompetitionError
-from pipelines.launch import DONE, MARK, METRICS_MARK, WORTH_RETRYING, SharedJob
+from pipelines.launch import DONE, MARK, METRICS_MARK, WORTH_RETRYING, SharedJob, read_job
 from pipelines.output import narrate
 from pipelines.secrets import RedactingFormatter, redacted
 from pipelines.trackers import logging_to
@@ -54,7 +54,7 @@ def work(folder: Path, rank: int) -> None:
     from pipelines.backbones.cross_encoder import CrossEncoder
 
     state = PartialState(cpu=not torch.cuda.is_available())  # finds the others; on GPUs each takes its own
-    job = SharedJob.model_validate_json((folder / "job.json").read_bytes())
+    job = read_job(folder)
     train = pd.read_parquet(folder / "train.parquet")
     backbone = CrossEncoder(job.recipe, job.workspace(folder)).fit(train, job.task)
     started = time.perf_counter()

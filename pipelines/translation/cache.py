@@ -11,7 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from competition.parquet_files import Kind, read_frame
+
 COLUMNS = ["language", "text", "translation"]
+KINDS: dict[str, Kind] = dict.fromkeys(COLUMNS, "text")
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,12 @@ class TranslationCache:
 
     def read(self) -> pd.DataFrame:
         """All translations that are known, columns `COLUMNS`, (language, text) once; "" is tried and without one."""
-        from pyarrow import dataset
-
-        files = sorted(str(file) for file in self.folder.glob("*.parquet"))
+        files = sorted(self.folder.glob("*.parquet"))
         if not files:
             return pd.DataFrame({name: pd.Series(dtype="str") for name in COLUMNS})
-        known: pd.DataFrame = dataset.dataset(files, format="parquet").to_table(columns=COLUMNS).to_pandas()
-        return known.astype("str").drop_duplicates(["language", "text"], ignore_index=True)
+        advice = "delete the file: its texts are then translated again"
+        blocks = [read_frame(file, KINDS, what="kept translations", advice=advice)[COLUMNS] for file in files]
+        return pd.concat(blocks).drop_duplicates(["language", "text"], ignore_index=True)
 
     def has(self, block: Block) -> bool:
         """Whether the block is there."""
