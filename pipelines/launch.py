@@ -221,17 +221,25 @@ def start_processes(folder: Path, n_processes: int, *, on_cpu: bool) -> None:
     """
     threads = read_job(folder).threads
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}"]
-    packages = str(Path(__file__).resolve().parent.parent)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONSAFEPATH": "1",  # else `python -m` imports from the working folder first, perhaps a stranger's
-        "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
-        **({"ACCELERATE_USE_CPU": "true"} if on_cpu else {}),
-    }
+    environment = process_environment(threads, on_cpu=on_cpu)
     exit_code, last = supervise([*torchrun, "-m", "pipelines.worker", str(folder)], environment, folder / LOG)
     if exit_code:
         raise failure(folder, exit_code, last)
+
+
+def process_environment(threads: int, *, on_cpu: bool) -> dict[str, str]:
+    """The environment of processes that work together: our packages, and nothing from the working folder.
+
+    ``python -m`` imports from there first; it may be a stranger's run.
+    """
+    packages = str(Path(__file__).resolve().parent.parent)
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
+        **({"ACCELERATE_USE_CPU": "true"} if on_cpu else {}),
+    }
 
 
 def supervise(command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> tuple[int, list[str]]:

@@ -82,6 +82,8 @@ def code_faults(folder: Path) -> list[Fault]:
         values = _read(settings)
         filled = [key for key in values if ARGUMENTS.fullmatch(key) and values[key]]
         faults += [Fault(f"{settings}: {key}", f"arguments for the loader: {values[key]}", "none") for key in filled]
+    pickled = [path for path in sorted(folder.glob("*/*.bin")) if not (path.parent / "model.safetensors").is_file()]
+    faults += [Fault(str(path), "a pickle", "model.safetensors") for path in pickled]
     return faults + _module_faults(folder)
 
 

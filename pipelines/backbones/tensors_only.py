@@ -12,6 +12,7 @@ from typing import Any
 
 from competition.errors import CompetitionError, Fault
 
+SCALER = "scaler.pt"  # of training in fp16
 INDEX = ".metadata"  # of a sharded checkpoint (torch.distributed.checkpoint)
 INDEX_CLASSES = {
     "torch.distributed.checkpoint.metadata": {
@@ -41,6 +42,8 @@ def tensors_only(checkpoint: str | None) -> Iterator[None]:
     CompetitionError
         A file of it wants classes or functions besides those of tensors; nothing of it has been run.
     """
+    if checkpoint and (scaler := Path(checkpoint) / SCALER).exists():
+        raise _not_ours(scaler, ValueError("no training of ours scales its loss"))
     for index in Path(checkpoint).rglob(f"*{INDEX}") if checkpoint else ():
         _look_through(index)
     try:
