@@ -88,7 +88,8 @@ class _ShortHeaders(tarfile.TarInfo):
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type not in tarfile.REGULAR_TYPES and self.size > LONGEST_HEADER:
             raise tarfile.ReadError(f"a header of {self.size:,} bytes")
-        return super()._proc_member(tar)  # type: ignore[misc]  # tarfile's own way to extend it, but not in its stubs
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]  # not in the stubs
+        return member
 
 
 def _members(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[Member]:

@@ -68,8 +68,9 @@ def run_folder(root: Path) -> "RunFolder":
     from pipelines.run_folder import RunFolder
     from pipelines.trust import refuse_links
 
-    refuse_links(root)
-    return RunFolder(root)
+    run = RunFolder(root)
+    refuse_links(root, besides=run.trackers_folder / "wandb")  # which links to its own cache
+    return run
 
 
 def names_of(text: str) -> tuple[str, ...]:

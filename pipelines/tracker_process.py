@@ -84,12 +84,13 @@ class WandB:
             console="off", silent=True, disable_code=True, disable_git=True, x_disable_meta=True,
             x_disable_stats=True, x_disable_machine_info=True, x_save_requirements=False,
         )  # fmt: skip
+        mode: Any = os.environ.get("WANDB_MODE") or "offline"
         self.run = self.library.init(
             project=project_of(self.folder),
             name=name,
             config=dict(config),
             dir=str(self.folder),
-            mode=os.environ.get("WANDB_MODE") or "offline",
+            mode=mode,
             settings=quiet,
         )
 

@@ -168,10 +168,10 @@ def read_config(folder: Path, *, trusted: bool = False) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
 
 
-def refuse_links(root: Path) -> None:
+def refuse_links(root: Path, *, besides: Path) -> None:
     """Refuse a run folder with links to files outside of it: a file that is written on there would be another one.
 
-    Linked folders (parts on another disk) are left alone, and not looked into.
+    Linked folders (parts on another disk) are left alone, and not looked into; nor is the folder `besides`.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def refuse_links(root: Path) -> None:
         There are such links; all are named.
     """
     inside = root.resolve()
-    links = [path for path in _file_links(root) if not path.resolve().is_relative_to(inside)]
+    links = [path for path in _file_links(root, besides) if not path.resolve().is_relative_to(inside)]
     if links:
         raise CompetitionError(
             f"{root} has links to files outside of it",
@@ -188,7 +188,8 @@ def refuse_links(root: Path) -> None:
         )
 
 
-def _file_links(folder: Path) -> Iterator[Path]:
+def _file_links(folder: Path, besides: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if Path(parent) / name != besides]
         broken = [name for name in folders if not (Path(parent) / name).is_dir()]
         yield from (path for name in (*files, *broken) if (path := Path(parent) / name).is_symlink())
