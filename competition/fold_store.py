@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,9 +17,18 @@ from competition.artefacts import sealing
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_differences import id_faults, require_same
 from competition.folds import Dealt, FoldPlan, Mask, name_ids
+from competition.json_files import read_json
+from competition.parquet_files import Kind, read_frame
 from competition.tasks import Task
 
 WITHHELD = "withheld_"
+COLUMNS: dict[str, Kind] = {"id": "id", "fold": "whole number", "group": "text"}
+MANIFEST_SHAPE = {
+    "task": str,
+    "plan": {"kind": str, "n_splits": int, "seed": int, "depth": int},
+    "rows_digest": str,
+    "folds_digest": str,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,15 +188,15 @@ def load_folds(folder: Path, name: str) -> Folds:
     if not path.exists():
         raise CompetitionError(f"no folds are saved as {path}", advice="split the rows first")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        table = pd.read_parquet(path.with_suffix(".parquet"))
-        columns = {"ids": table["id"], "fold": table["fold"], "group": table["group"]}
+        manifest = read_json(path, MANIFEST_SHAPE, what="the manifest of folds", advice="")
+        table = read_frame(path.with_suffix(".parquet"), COLUMNS, what="a table of folds", advice="")
+        columns = {"ids": table["id"], "fold": table["fold"].astype("int8"), "group": table["group"]}
         plan = FoldPlan(**manifest["plan"])
-        task, rows_digest, digest = (manifest[key] for key in ("task", "rows_digest", "folds_digest"))
-        found = _folds(task, plan, rows_digest, withheld=_read_withheld(table), **columns)
-    except (OSError, ValueError, KeyError, TypeError, CompetitionError) as error:  # ValueError: not JSON, not Parquet
+        withheld = _read_withheld(table, plan.n_splits)
+        found = _folds(manifest["task"], plan, manifest["rows_digest"], withheld=withheld, **columns)
+    except (TypeError, OverflowError, CompetitionError) as error:  # TypeError: other keys of the plan
         raise _damaged(path, found=f"unreadable: {error}") from error
-    if found.digest != digest:
+    if found.digest != manifest["folds_digest"]:
         raise _damaged(path, found="plan or rows do not have the digest in the manifest")
     return found
 
@@ -211,9 +219,13 @@ def _withheld_columns(withheld: Mask | None) -> dict[str, npt.NDArray[np.bool_]]
     return {} if withheld is None else {f"{WITHHELD}{fold}": column for fold, column in enumerate(withheld.T)}
 
 
-def _read_withheld(table: pd.DataFrame) -> Mask | None:
-    names = [name for name in table if str(name).startswith(WITHHELD)]
-    return np.column_stack([table[f"{WITHHELD}{fold}"] for fold in range(len(names))]) if names else None
+def _read_withheld(table: pd.DataFrame, n_splits: int) -> Mask | None:
+    names = [str(name) for name in table if str(name).startswith(WITHHELD)]
+    wanted = [f"{WITHHELD}{fold}" for fold in range(n_splits)] if names else []
+    if set(names) != set(wanted) or any(table[name].dtype != bool for name in names):
+        fault = Fault("columns", ", ".join(names), f"one of truth values for each of {n_splits} folds, or none")
+        raise CompetitionError("what the folds withhold cannot be read", faults=[fault])
+    return np.column_stack([table[name] for name in wanted]) if names else None
 
 
 def _manifest(folds: Folds, rows: pd.DataFrame) -> dict[str, Any]:

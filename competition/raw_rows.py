@@ -88,7 +88,7 @@ def describe(value: object) -> str:
     if isinstance(value, bool):
         return f"the truth value {str(value).lower()}"
     if isinstance(value, int | float):
-        return f"the number {value}"
+        return f"the number {str(value)[:40]}"
     if value == "":
         return "empty"
     if isinstance(value, str):

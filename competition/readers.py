@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from competition.json_lines import read_json_lines
+from competition.parquet_files import is_plain, read_table
 from competition.raw_rows import Finding, RawRows, decode, physical_lines
+from competition.regular_files import refuse_irregular
 
 OTHER_FORMATS = {
     b"\xff\xfe": ("UTF-16", "UTF-8"),
@@ -28,6 +30,7 @@ OTHER_FORMATS = {
 
 def read_raw(path: Path, wanted: Sequence[str]) -> RawRows:
     """The `wanted` columns of a file whose suffix is one of `READERS`, unchecked."""
+    refuse_irregular(path)
     with path.open("rb") as file:
         opening = file.read(8)
     for mark, (found, expected) in OTHER_FORMATS.items():
@@ -132,20 +135,19 @@ def _cells_of_any_length() -> Iterator[None]:
 def read_parquet(path: Path, wanted: Sequence[str]) -> RawRows:
     """The records of a Parquet file."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            table = file.read(columns=[name for name in wanted if name in names])
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        return RawRows({}, [], [Finding(0, f"the file cannot be read as Parquet: {reason}")])
+        names, table = read_table(path, wanted)
+    except ValueError as error:
+        return RawRows({}, [], [Finding(0, str(error))])
     findings: list[Finding] = []
     columns: dict[str, list[object]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if name in columns:
             findings.append(Finding(0, f"column {name!r} stands {names.count(name)} times in the file", "once"))
+            continue
+        if not is_plain(column.type):
+            findings.append(Finding(0, f"column {name!r} is of type {str(column.type)[:60]}", "texts or numbers"))
             continue
         try:
             columns[name] = column.to_pylist()

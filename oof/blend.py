@@ -1,6 +1,6 @@
 """Blends: weighted means of the base learners in one space, and the recipes that choose the weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
+from competition.json_files import Shape
 from oof.features import percentile_ranks
 from oof.frame import LOGIT_CLIP, PredictionFrame, to_logits
 from oof.state import read_state, write_state
@@ -57,6 +58,13 @@ class WeightedMean:
     slope: float = 1.0
     intercept: float = 0.0
     kind: ClassVar[str] = "weighted"
+    shape: ClassVar[Mapping[str, Shape]] = {
+        "learners": list[str],
+        "weights": list[float],
+        "space": str,
+        "slope": float,
+        "intercept": float,
+    }
 
     def __post_init__(self) -> None:
         faults = []
@@ -84,7 +92,7 @@ class WeightedMean:
     @classmethod
     def from_folder(cls, folder: Path) -> "WeightedMean":
         """What `to_folder` wrote."""
-        state = read_state(folder)
+        state = read_state(folder, cls.shape)
         learners, weights = tuple(state["learners"]), tuple(state["weights"])
         return cls(learners, weights, state["space"], state["slope"], state["intercept"])
 
@@ -96,6 +104,11 @@ class HardVotes:
     learners: tuple[str, ...]
     thresholds: tuple[float, ...]
     kind: ClassVar[str] = "votes"
+
+    def __post_init__(self) -> None:
+        if not len(self.thresholds) == len(self.learners) > 0:
+            fault = Fault("thresholds", f"{len(self.thresholds)}", f"{len(self.learners)}, one a learner")
+            raise CompetitionError("these are no votes", faults=[fault])
 
     def predict(self, frame: PredictionFrame) -> Floats:
         """The share of votes for every row, ``(n_rows,)`` in [0, 1]."""
@@ -109,7 +122,7 @@ class HardVotes:
     @classmethod
     def from_folder(cls, folder: Path) -> "HardVotes":
         """What `to_folder` wrote."""
-        state = read_state(folder)
+        state = read_state(folder, {"learners": list[str], "thresholds": list[float]})
         return cls(tuple(state["learners"]), tuple(state["thresholds"]))
 
 

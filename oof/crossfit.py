@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
+from competition.json_files import read_json
 from oof.combiner import NOTHING, Combiner, Fits, FittedCombiner, fits_over, members, predict
 from oof.frame import PredictionFrame
 from oof.readers import read_combiner
+from oof.state import MAKE_AGAIN
 from oof.threshold import decide, steady_threshold
 
 Floats = npt.NDArray[np.float64]
@@ -76,8 +78,9 @@ class Fitted:
     @classmethod
     def from_folder(cls, folder: Path) -> "Fitted":
         """What `to_folder` wrote; it predicts the same scores to the last bit."""
-        threshold = json.loads((folder / THRESHOLD_FILE).read_text(encoding="utf-8"))["threshold"]
-        return cls(read_combiner(folder), float(threshold))
+        what = "an ensemble's threshold"
+        found = read_json(folder / THRESHOLD_FILE, {"threshold": float}, what=what, advice=MAKE_AGAIN)
+        return cls(read_combiner(folder), float(found["threshold"]))
 
 
 def cross_fit(combiner: Combiner, frame: PredictionFrame) -> CrossFitted:

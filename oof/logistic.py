@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from competition.errors import CompetitionError, Fault
+from competition.json_files import Shape
 from oof.combiner import NOTHING, Folds, Refits
 from oof.frame import PredictionFrame
 from oof.state import read_state, write_state
@@ -40,6 +42,22 @@ class FittedLogistic:
     intercept: float
     by_language: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     kind: ClassVar[str] = "logistic"
+    shape: ClassVar[Mapping[str, Shape]] = {
+        "learners": list[str],
+        "coefficients": list[float],
+        "intercept": float,
+        "by_language": dict[str, list[float]],
+    }
+
+    def __post_init__(self) -> None:
+        n_learners = len(self.learners)
+        faults = [
+            Fault(name, f"{len(values)} numbers", f"{n_learners} coefficients and an intercept")
+            for name, values in (("all", (*self.coefficients, self.intercept)), *self.by_language.items())
+            if len(values) != n_learners + 1
+        ]
+        if faults or not n_learners:
+            raise CompetitionError("this is no logistic regression on base learners", faults=faults)
 
     def logit(self, frame: PredictionFrame) -> Floats:
         """The log-odds of every row, ``(n_rows,)``."""
@@ -64,7 +82,7 @@ class FittedLogistic:
     @classmethod
     def from_folder(cls, folder: Path) -> "FittedLogistic":
         """What `to_folder` wrote."""
-        return cls.from_state(read_state(folder))
+        return cls.from_state(read_state(folder, cls.shape))
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "FittedLogistic":

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from competition.errors import CompetitionError, Fault
 from oof.blend import ConvexBlend, Greedy, HardVotes, LogitMean, Recalibrated, WeightedMean
 from oof.combiner import NOTHING, Combiner, Fits, FittedCombiner, Folds, Refits, members
 from oof.frame import PredictionFrame, to_logits
 from oof.journal import open_journal
 from oof.logistic import FittedLogistic, LanguageLogistic, LogisticStacker
 from oof.stack import FittedLightGBM, Level2, LightGBMStacker
-from oof.state import read_state, write_state
+from oof.state import MAKE_AGAIN, read_by_kind, read_state, write_state
 from oof.weights import convex_weights, sigmoid
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ SEARCH_ROWS = 200_000  # a trial looks at no more rows; what it finds is compare
 MEMBERS = ("mean", "convex", "greedy", "logistic", "by-language", "trees", "small-trees")
 SIMPLE = ("mean", "convex", "logistic", "by-language", "small-trees", "trees")  # simplest first
 LEAST_SHARE = 0.01
+SUM_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,13 @@ class FittedMix:
     shares: tuple[float, ...]
     kind: ClassVar[str] = "mix"
 
+    def __post_init__(self) -> None:
+        if len(self.shares) != len(self.members):
+            fault = Fault("shares", f"{len(self.shares)}", f"{len(self.members)}, one a member")
+            raise CompetitionError("this is no mixture", faults=[fault])
+        if not (min(self.shares, default=-1.0) >= 0 and abs(sum(self.shares) - 1) < SUM_TOLERANCE):
+            raise CompetitionError("this is no mixture", faults=[Fault("shares", "not 0 or more, summing to 1")])
+
     def predict(self, frame: PredictionFrame) -> Floats:
         """The combined score of every row, ``(n_rows,)`` in [0, 1]."""
         scores = [member.predict(frame) for member in self.members.values()]
@@ -73,9 +82,17 @@ class FittedMix:
     @classmethod
     def from_folder(cls, folder: Path) -> "FittedMix":
         """What `to_folder` wrote."""
-        state = read_state(folder)
-        found = {name: MEMBER_READERS[read_state(folder / name)["kind"]](folder / name) for name in state["members"]}
+        state = read_state(folder, {"members": list[str], "shares": list[float]})
+        if unknown := [name for name in state["members"] if name not in MEMBERS]:
+            faults = [Fault(str(folder), f"a member {name[:40]!r}", f"one of {', '.join(MEMBERS)}") for name in unknown]
+            raise CompetitionError("this mixture cannot be read", faults=faults, advice=MAKE_AGAIN)
+        found = {name: read_member(folder / name) for name in state["members"]}
         return cls(found, tuple(state["shares"]))
+
+
+def read_member(folder: Path) -> FittedCombiner:
+    """The fitted combiner in `folder`, one that is no mixture itself, by the `kind` in its `combiner.json`."""
+    return read_by_kind(folder, MEMBER_READERS)
 
 
 def mixed(scores: list[Floats], shares: tuple[float, ...]) -> Floats:

@@ -1,21 +1,24 @@
 """The LightGBM stacker: boosted trees on level-2 features that start from a logistic stacker."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
+from competition.json_files import Shape
 from oof.combiner import NOTHING, Folds, inner_scores, members
 from oof.features import CATEGORICAL, level2_features
 from oof.frame import PredictionFrame
 from oof.logistic import FittedLogistic, LanguageFits
 from oof.paths import PREFIX as PATH
 from oof.state import read_state, write_state
+from oof.trees import booster_of, read_text
 from oof.weights import sigmoid
 
 if TYPE_CHECKING:
@@ -75,6 +78,12 @@ class FittedLightGBM:
     n_rounds: int
     trees: str
     kind: ClassVar[str] = "lightgbm"
+    shape: ClassVar[Mapping[str, Shape]] = {
+        "offset": FittedLogistic.shape,
+        "languages": list[str],
+        "features": list[str],
+        "n_rounds": int,
+    }
 
     def predict(self, frame: PredictionFrame) -> Floats:
         """The combined score of every row, ``(n_rows,)`` in [0, 1]."""
@@ -92,10 +101,12 @@ class FittedLightGBM:
     @classmethod
     def from_folder(cls, folder: Path) -> "FittedLightGBM":
         """What `to_folder` wrote."""
-        state: dict[str, Any] = read_state(folder)
-        trees = (folder / TREES_FILE).read_text(encoding="utf-8")
+        state = read_state(folder, cls.shape)
+        trees = read_text(folder / TREES_FILE)
+        if state["n_rounds"]:
+            booster_of(trees, where=str(folder / TREES_FILE), n_features=len(state["features"]))
         offset = FittedLogistic.from_state(state["offset"])
-        return cls(offset, tuple(state["languages"]), tuple(state["features"]), int(state["n_rounds"]), trees)
+        return cls(offset, tuple(state["languages"]), tuple(state["features"]), state["n_rounds"], trees)
 
     def _tree_logits(self, frame: PredictionFrame) -> Floats:
         paths = any(name.startswith(PATH) for name in self.features)

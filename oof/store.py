@@ -5,7 +5,6 @@ A part is a folder ``parts/<task>/<base learner>/fold-<k>/`` with ``oof.parquet`
 ``manifest.json``. A folder without a manifest does not exist. Scores are joined by row id, never by position.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,24 @@ import pandas as pd
 from competition.artefacts import MANIFEST as MANIFEST
 from competition.artefacts import SEAL, finish, finished, is_finished, partial, sha256
 from competition.errors import CompetitionError, Fault, MismatchError, MissingPartError
+from competition.json_files import Shape, read_json
+from competition.parquet_files import Kind, read_frame
+
+SCORES: dict[str, Kind] = {"id": "id", "score": "number"}
+PART_SHAPE: dict[str, Shape] = {
+    "task": str,
+    "learner": str,
+    "fold": int,
+    "origin": {"rows": dict[str, str], "folds": str, "recipe": dict[str, Any], "seed": int},
+    "n_oof": int,
+    "n_scored": int,
+    "fit_seconds": float,
+    "predict_seconds": float,
+    "device": str,
+    "versions": dict[str, str],
+    "details": dict[str, Any],
+    "files": dict[str, str],
+}
 
 
 @dataclass(frozen=True)
@@ -134,16 +151,14 @@ class PartStore:
             The manifest cannot be read.
         """
         path = self.folder(key) / MANIFEST
+        advice = f"delete the folder of part {key} and run `{train_command(key)}` again"
+        values = read_json(path, PART_SHAPE, what=f"the manifest of part {key}", advice=advice)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
             values.pop(SEAL, None)
             return PartManifest(**{**values, "origin": Origin(**values["origin"])})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CompetitionError(
-                f"part {key} has a damaged manifest",
-                faults=[Fault(f"{key}/{MANIFEST}", str(error), "the manifest that `relstack train` wrote")],
-                advice=f"delete the folder of part {key} and run the same command again",
-            ) from error
+        except TypeError as error:
+            fault = Fault(str(path), str(error)[:200], "the keys that `relstack train` writes")
+            raise CompetitionError(f"the manifest of part {key} is damaged", faults=[fault], advice=advice) from error
 
     def write(
         self,
@@ -177,7 +192,9 @@ class PartStore:
                 f"part {key} is damaged: {path.name} is not the file its manifest names",
                 advice=f"delete the folder of part {key} and run `{train_command(key)}` again",
             )
-        frame = pd.read_parquet(path)
+        advice = f"delete the folder of part {key} and run `{train_command(key)}` again"
+        frame = read_frame(path, SCORES, what=f"{path.name} of part {key}", advice=advice)
+        check_scores(frame, where=f"{key}/{split}")
         return frame.set_index("id")["score"]
 
     def gather(

@@ -23,6 +23,7 @@ from pipelines.cli_options import (
     run_option,
     set_option,
     task_option,
+    tracker_option,
 )
 from pipelines.cli_selftraining import selftraining_commands
 from pipelines.cli_status import status
@@ -52,6 +53,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         from competition.errors import CompetitionError
+        from pipelines.secrets import redacted
 
         try:
             return super().invoke(ctx)
@@ -61,7 +63,7 @@ class Commands(click.Group):
             raise
         except Exception as error:
             known = _named(error)
-        click.echo(f"error: {known}", err=True)
+        click.echo(redacted(f"error: {known}"), err=True)
         return ctx.exit(known.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -265,6 +267,7 @@ main.add_command(status)
 @click.option("--recipes", default=DEFAULT_RECIPES, show_default=True, help="Base learners: names or .toml files.")
 @set_option
 @engine_options
+@tracker_option
 @click.option("--dry-run", is_flag=True, help="List the jobs that are done and to do; read and write nothing else.")
 @format_option
 def run(

@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
-from pipelines.cli_options import format_option, learners_option, names_of, run_folder, run_option, task_option
+from pipelines.cli_options import (
+    format_option,
+    learners_option,
+    names_of,
+    run_folder,
+    run_option,
+    task_option,
+    tracker_option,
+)
 
 
 def ensemble_commands() -> list[click.Command]:
@@ -17,6 +25,7 @@ def ensemble_commands() -> list[click.Command]:
 @run_option
 @task_option
 @learners_option
+@tracker_option
 def stack(run_dir: Path, task: str | None, models: str | None) -> None:
     """Combine the base learners with the LightGBM stacker."""
     _combine(run_dir, task, "stack", models)
@@ -26,6 +35,7 @@ def stack(run_dir: Path, task: str | None, models: str | None) -> None:
 @run_option
 @task_option
 @learners_option
+@tracker_option
 def blend(run_dir: Path, task: str | None, models: str | None) -> None:
     """Combine the base learners with the Optuna-tuned blend."""
     _combine(run_dir, task, "blend", models)
@@ -41,6 +51,7 @@ def ensemble() -> None:
 @task_option
 @click.option("--name", required=True, help="mean, greedy, convex, logistic-by-language, ...: any that evaluate lists.")
 @learners_option
+@tracker_option
 def make(run_dir: Path, task: str | None, name: str, models: str | None) -> None:
     """Combine the base learners with any of the combiners; then it can be submitted by its name."""
     _combine(run_dir, task, name, models)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipelines.cli_options import format_option, run_folder, run_option, set_option
+from pipelines.cli_options import format_option, run_folder, run_option, set_option, tracker_option
 from pipelines.cli_tune import tune
 
 
@@ -20,6 +20,7 @@ def model_commands() -> list[click.Command]:
 @click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
 @click.option("--fold", type=int, help="The held-out fold; all folds if left out.")
 @set_option
+@tracker_option
 def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tuple[str, ...]) -> None:
     """Fit one base learner without one fold; score that fold, dev and test: one part."""
     from contextlib import nullcontext

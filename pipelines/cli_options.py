@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,25 @@ def set_option(command: Command) -> Command:
     """--set key=value, several times."""
     words = "Override a recipe key: key=value, or MODEL:key=value for one base learner. Repeatable."
     return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=words)(command)
+
+
+def tracker_option(command: Command) -> Command:
+    """--tracker a,b: trackers of this command and of the jobs that it starts."""
+    words = "Experiment trackers, comma-separated: trackio, mlflow, wandb; offline unless their own variables say more."
+    return click.option("--tracker", expose_value=False, callback=_choose_trackers, help=words)(command)
+
+
+def _choose_trackers(ctx: click.Context, option: click.Parameter, names: str | None) -> None:
+    from pipelines.trackers import CHOICE, TRACKERS, close_trackers
+
+    ctx.call_on_close(close_trackers)
+    if names is None:
+        return
+    if unknown := [name for name in names_of(names) if name not in TRACKERS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(TRACKERS)}", ctx, option)
+    before = os.environ.get(CHOICE)
+    os.environ[CHOICE] = names
+    ctx.call_on_close(lambda: os.environ.pop(CHOICE) if before is None else os.environ.update({CHOICE: before}))
 
 
 def learners_option(command: Command) -> Command:
@@ -79,10 +99,13 @@ def pairs_of(text: str) -> dict[str, str]:
 
 
 def run_folder(root: Path) -> "RunFolder":
-    """The run folder at `root`."""
+    """The run folder at `root`; refused with links to files outside of it."""
     from pipelines.run_folder import RunFolder
+    from pipelines.trust import refuse_links
 
-    return RunFolder(root)
+    run = RunFolder(root)
+    refuse_links(root, besides=run.trackers_folder / "wandb")  # which links to its own cache
+    return run
 
 
 def names_of(text: str) -> tuple[str, ...]:

@@ -13,7 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from competition.errors import CompetitionError, Fault
+from competition.json_files import misfit
+from competition.regular_files import is_file, read_bytes
 from pipelines.augment_section import AugmentSection, TextAugmentSection
+from pipelines.secrets import refuse_secrets
 from pipelines.sections import CausalTrainingSection, PairTextSection, PromptSection, TextSection, TrainingSection
 from pipelines.sections import ExtraSection as ExtraSection
 from pipelines.sections import Section as Section
@@ -21,6 +24,10 @@ from pipelines.sections import View as View
 from pipelines.sections import WeightsSection as WeightsSection
 
 RECIPES = Path(__file__).parent / "recipes"
+
+MOST_BYTES = 2**20
+LONGEST_OVERRIDE = 10_000
+MOST_SHOWN = 80
 
 Head = Literal["logistic", "lightgbm", "mlp"]
 
@@ -290,9 +297,9 @@ def recipe_path(name: str) -> Path:
         There is no such recipe.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
-    if not path.is_file():
+    if not is_file(path):
         raise CompetitionError(
-            f"no recipe is called {name!r}",
+            f"no recipe is called {shown(name)}",
             advice=f"name one of {', '.join(recipe_names())}, or the path of a .toml file",
         )
     return path
@@ -323,21 +330,41 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         learner, key, value = parse_override(override)
         if learner in (None, learner_name(name)):
             set_key(values, key.split("."), value)
+    refuse_secrets(values, path.name)
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        faults = [_fault(path.name, item) for item in error.errors()]
+        faults = [section_fault(path.name, item) for item in error.errors()]
         raise CompetitionError(f"recipe {name!r} is not usable", faults=faults, advice="mend the keys named") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a TOML file; a CompetitionError with its name and line if it is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return parse_toml(read_bytes(path, most=MOST_BYTES).decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise CompetitionError(
-            f"{path.name} is not a readable TOML file", faults=[Fault(path.name, str(error))]
+            f"{path.name} is not a readable TOML file",
+            faults=[Fault(path.name, str(error)[:300])],
+            advice="mend the file; the recipes that come with relstack show the form",
         ) from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML text.
+
+    Raises
+    ------
+    ValueError
+        It is none, or is nested so deep that nothing could be done with it.
+    """
+    try:
+        values = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("the values are nested too deep") from error
+    if found := misfit(values):
+        raise ValueError(found)
+    return values
 
 
 def parse_override(text: str) -> tuple[str | None, str, Any]:
@@ -353,10 +380,14 @@ def parse_override(text: str) -> tuple[str | None, str, Any]:
     left, equals, right = text.partition("=")
     learner, colon, key = left.rpartition(":")
     if not equals or not key.strip():
-        raise CompetitionError(f"--set {text!r} is not key=value", advice="write for example --set head.c=0.5")
+        raise CompetitionError(f"--set {shown(text)} is not key=value", advice="write for example --set head.c=0.5")
+    if len(text) > LONGEST_OVERRIDE or misfit([text]):
+        found = f"{len(text):,} characters" if len(text) > LONGEST_OVERRIDE else misfit([text])
+        advice = "write it into a recipe of your own, and name its .toml file"
+        raise CompetitionError(f"--set {shown(text)} cannot be used", faults=[Fault("--set", found)], advice=advice)
     try:
-        value = tomllib.loads(f"value = {right}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {right}")["value"]
+    except ValueError:
         value = right
     return (learner.strip() if colon else None), key.strip(), value
 
@@ -385,11 +416,25 @@ def set_key(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     for key in keys[:-1]:
         inner = values.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise CompetitionError(f"--set {'.'.join(keys)}: {key!r} is not a table of the recipe")
+            raise CompetitionError(f"--set {shown('.'.join(keys))}: {shown(key)} is not a table of the recipe")
         values = inner
     values[keys[-1]] = value
 
 
-def _fault(file: str, item: Any) -> Fault:
+def shown(text: str) -> str:
+    """A text between quotes, cut where it is long.
+
+    Examples
+    --------
+    >>> shown("a" * 100) == "'" + "a" * 80 + "'..."
+    True
+    """
+    return repr(text) if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]!r}..."
+
+
+def section_fault(file: str, item: Any) -> Fault:
+    """The fault for what pydantic finds wrong with a recipe of several kinds."""
     key = ".".join(str(part) for part in item["loc"][1:]) or "kind"
-    return Fault(f"{file}: {key}", f"{item['msg']} (found {item.get('input')!r})")
+    value = item.get("input")
+    found = shown(value) if isinstance(value, str) else str(value)[:MOST_SHOWN]
+    return Fault(f"{file}: {key[:MOST_SHOWN]}", f"{item['msg'][:300]} (found {found})")

@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competition.artefacts import PROVENANCE, finish, heal, is_finished, partial
+from competition.artefacts import MANIFEST, PROVENANCE, finish, heal, is_finished, partial
 from competition.errors import CompetitionError, Fault, MismatchError
+from competition.json_files import Shape, read_json
 from competition.metrics import f1, paired_difference
+from competition.parquet_files import read_frame
 from competition.tasks import get_task
-from oof.store import PartKey, align
+from oof.store import SCORES, PartKey, align, check_scores
 from oof.teacher import soft_labels, taught_threshold
 from oof.threshold import decide
-from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
-from pipelines.ensembling import part_manifests, read_manifest
+from pipelines.config import TRANSFORMERS, Recipe, WeightsSection, learner_name, load_recipe, recipe_values
+from pipelines.ensembling import part_manifests
 from pipelines.freeing import refuse_freed_weights
 from pipelines.locks import alone
 from pipelines.progress import available_threads
@@ -32,11 +34,19 @@ from pipelines.run_folder import RunFolder, digest_model_rows, without_labels
 from pipelines.scratch import scratch_of
 from pipelines.targets import with_targets
 from pipelines.teachers import Taught, taught_by
-from pipelines.weights import cache_dir, resolve_weights
+from pipelines.weights import cache_dir, named_weights
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "weights"
+MAKE_AGAIN = "delete the student's folder, and run the same `relstack distil` again"
+SHAPE: dict[str, Shape] = {
+    "ensemble": str,
+    "thresholds": dict[str, float],
+    "n_rows": int,
+    "fit_seconds": float,
+    "rows_per_second": float,
+}
 
 
 @dataclass(frozen=True)
@@ -150,9 +160,20 @@ def distilled_table(run: RunFolder, task: str, name: str) -> pd.DataFrame:
 def student_decisions(run: RunFolder, task: str, name: str, split: str) -> np.ndarray:
     """The student's 0/1 decisions for dev or test, ``(n_rows,)``."""
     folder = run.student(task, name)
-    scores = pd.read_parquet(folder / f"{split}.parquet").set_index("id")["score"]
-    aligned = align(scores, run.rows(task)[split]["id"], where=f"student {task}/{name}/{split}")
-    return decide(aligned, read_manifest(folder)["thresholds"][split])
+    where = f"student {task}/{name}/{split}"
+    scores = read_frame(folder / f"{split}.parquet", SCORES, what=f"the scores of {where}", advice=MAKE_AGAIN)
+    check_scores(scores, where=where)
+    aligned = align(scores.set_index("id")["score"], run.rows(task)[split]["id"], where=where)
+    thresholds = read_manifest(folder)["thresholds"]
+    if split not in thresholds:
+        fault = Fault(where, "no threshold", f"one beside those of {', '.join(thresholds)[:80] or 'nothing'}")
+        raise CompetitionError("a student cannot decide", faults=[fault], advice=MAKE_AGAIN)
+    return decide(aligned, thresholds[split])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the student in `folder` was made from, and its thresholds; a CompetitionError if it is damaged."""
+    return read_json(folder / MANIFEST, SHAPE, what=f"the manifest of student {folder.name}", advice=MAKE_AGAIN)
 
 
 def _add_dev(lines: list[dict[str, Any]], rows: pd.DataFrame, taught: np.ndarray, learnt: np.ndarray) -> None:
@@ -218,14 +239,13 @@ def _make(
 
 def _size_mb(folders: list[Path]) -> float:
     """Megabytes of saved weights, and of the frozen encoders that they need, each once."""
-    from pipelines.backbones.protocol import DETAILS
+    from pipelines.backbones.protocol import read_details
 
     encoders = set()
     for folder in folders:
-        values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))["recipe"]
+        values = read_details(folder)["recipe"]
         if values["kind"] in ("bi_encoder", "category_tree"):
-            named = values["weights"]
-            encoders.add(resolve_weights(named["name"], source=named["source"], revision=named["revision"]).folder)
+            encoders.add(named_weights(WeightsSection.model_validate(values["weights"])).folder)
     files = (file for folder in (*folders, *encoders) for file in folder.rglob("*") if file.is_file())
     return sum(file.stat().st_size for file in files) / 1e6
 

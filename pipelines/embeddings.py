@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from competition.artefacts import replacing
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, Fault
+from pipelines.array_files import read_arrays
 from pipelines.config import EncoderSection, WeightsSection
 from pipelines.locks import alone, sweep
 from pipelines.memory import fitting
 from pipelines.progress import progress
 from pipelines.tokens import batches_by_length
-from pipelines.weights import Weights, resolve_weights
+from pipelines.trust import MODULES, refusing_code
+from pipelines.weights import Weights, named_weights
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,8 @@ class EmbeddingCache:
         found: dict[str, np.ndarray] = {}
         for shard in sorted(self.folder.glob("*.npz")):
             try:
-                with np.load(shard, allow_pickle=False) as file:
-                    keys, vectors = file["keys"], file["vectors"]
-            except (BadZipFile, EOFError, KeyError, ValueError) as error:
+                keys, vectors = _read_shard(shard)
+            except CompetitionError as error:
                 log.warning("%s is damaged and deleted, its texts are embedded again: %s", shard, error)
                 shard.unlink(missing_ok=True)
                 continue
@@ -104,7 +104,7 @@ class Embedder:
     @cached_property
     def resolved(self) -> Weights:
         """The weights on this disk."""
-        return resolve_weights(self.weights.name, source=self.weights.source, revision=self.weights.revision)
+        return named_weights(self.weights)
 
     def _cache_name(self) -> str:
         weights = self.resolved
@@ -166,11 +166,19 @@ def load_encoder(weights: Weights, encoder: EncoderSection) -> Any:
 
     # Refuses weights with missing keys, which the lines below would fill at random.
     plain = load_checked(AutoModel, weights)
-    if (weights.folder / "modules.json").is_file():
-        model = SentenceTransformer(str(weights.folder), model_kwargs={"dtype": torch.float32})
-    else:
-        transformer = Transformer(str(weights.folder), model_kwargs={"dtype": torch.float32})
-        model = SentenceTransformer(modules=[transformer, Pooling(plain.config.get_text_config().hidden_size)])
+    folder, trusted = str(weights.folder), weights.trusted
+    loading = {"dtype": torch.float32, "use_safetensors": True}
+    with refusing_code(weights.folder):
+        if (weights.folder / MODULES).is_file():
+            model = SentenceTransformer(folder, model_kwargs=loading, trust_remote_code=trusted, local_files_only=True)
+        else:
+            told = {"trust_remote_code": trusted}
+            transformer = Transformer(
+                folder, model_kwargs={**loading, **told}, processor_kwargs=told, config_kwargs=told
+            )
+            model = SentenceTransformer(modules=[transformer, Pooling(plain.config.get_text_config().hidden_size)])
+    if not (trusted or any(isinstance(module, Pooling) for module in model)):
+        raise CompetitionError(f"{weights.name} has no pooling among its modules ({MODULES})")
     if model.tokenizer.model_max_length < encoder.max_length:
         raise CompetitionError(
             f"encoder.max_length {encoder.max_length} is more than {weights.name} can read",
@@ -178,6 +186,21 @@ def load_encoder(weights: Weights, encoder: EncoderSection) -> Any:
         )
     model.max_seq_length = encoder.max_length
     return model.eval()
+
+
+def _read_shard(shard: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Keys ``(n,)`` and vectors ``(n, dim)`` of one file of the cache."""
+    advice = "delete the file: its texts are then embedded again"
+    arrays = read_arrays(shard, ("keys", "vectors"), what="a file of the embedding cache", advice=advice)
+    keys, vectors = arrays["keys"], arrays["vectors"]
+    found = f"keys {keys.dtype} {keys.shape}, vectors {vectors.dtype} {vectors.shape}"
+    if keys.dtype.kind != "S" or vectors.dtype.kind != "f" or keys.ndim != 1 or vectors.ndim != 2:
+        fault = Fault(str(shard), found, "a key and a vector for every text")
+    elif len(keys) != len(vectors) or not np.isfinite(vectors).all():
+        fault = Fault(str(shard), f"{found}, or numbers that are not finite", "a finite vector for every key")
+    else:
+        return keys, vectors
+    raise CompetitionError("a file of the embedding cache is damaged", faults=[fault], advice=advice)
 
 
 def _key(text: str) -> bytes:

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from competition.artefacts import MANIFEST, PROVENANCE, finish, finished, heal, is_finished, partial
-from competition.artefacts import read_manifest as read_values
 from competition.errors import CompetitionError, Fault, MissingPartError
 from competition.fold_store import Folds
+from competition.json_files import Shape, read_json
+from competition.metrics import f1
+from competition.parquet_files import Kind, read_frame
 from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
 from oof.combiner import Combiner
 from oof.crossfit import CrossFitted, Fitted, cross_fit, fit_final
@@ -27,14 +29,23 @@ from oof.paths import has_paths
 from oof.segments import SegmentChoice, SegmentCuts, choose_segment_cuts
 from oof.shift import shifted_features
 from oof.stack import LightGBMStacker
-from oof.store import PartKey, align
+from oof.state import MAKE_AGAIN
+from oof.store import SCORES, PartKey, align, check_scores
 from oof.threshold import best_threshold, calibration_alarm
 from pipelines.locks import alone
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
+from pipelines.trackers import log_metrics, tracked
 
 log = logging.getLogger(__name__)
 
+MANIFEST_SHAPE: dict[str, Shape] = {
+    "kind": str,
+    "learners": list[str],
+    "threshold": float,
+    "sources": dict[str, str],
+}
+CUTS_SHAPE: dict[str, Shape] = {"cuts": dict[str, float]}
 FORMAT = 2  # an ensemble of another format is made again
 DEFAULTS = ("stack", "blend")
 COMBINERS: dict[str, Callable[[int], Combiner]] = {
@@ -164,16 +175,24 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
 
 
 def _make(run: RunFolder, folder: Path, combiner: Combiner, gathered: Gathered) -> None:
-    task, name, train, started = folder.parent.name, combiner.name, gathered.frames["train"], now()
-    log.info("%s: %s of %s", task, name, ", ".join(train.learners))
+    task, learners = folder.parent.name, gathered.frames["train"].learners
+    log.info("%s: %s of %s", task, combiner.name, ", ".join(learners))
+    with tracked(run, f"{task}/{combiner.name}", {"learners": list(learners), "combiner": repr(combiner)}):
+        _make_ensemble(run, folder, combiner, gathered)
+
+
+def _make_ensemble(run: RunFolder, folder: Path, combiner: Combiner, gathered: Gathered) -> None:
+    task, train, started = folder.parent.name, gathered.frames["train"], now()
+    what = f"{task} {folder.name}"
     crossed = cross_fit(combiner, train)
     fitted = fit_final(combiner, train, cross_fitted=crossed)
     cuts = _cuts(train, crossed, fitted)
     if cuts.cuts.by_segment:
-        log.info("%s %s: cuts per language gain %s", task, name, cuts.gain)
+        log.info("%s: cuts per language gain %s", what, cuts.gain)
         crossed = replace(crossed, decisions=cuts.decisions)
     if alarm := calibration_alarm(best_threshold(train.labels, crossed.scores)):
-        log.warning("%s %s: %s", task, name, alarm)
+        log.warning("%s: %s", what, alarm)
+    log_metrics({"nested_f1": f1(train.labels, crossed.decisions), "threshold": fitted.threshold})
     record = {
         "inputs": part_manifests(run, task, train.learners),
         PROVENANCE: provenance(seed=run.settings().seed, started=started),
@@ -256,8 +275,14 @@ def ensembles(run: RunFolder, task: str) -> list[str]:
 
 def read_ensemble(run: RunFolder, task: str, name: str, split: str, ids: pd.Series) -> pd.DataFrame:
     """One of an ensemble's score files, in the order of `ids`."""
-    frame = pd.read_parquet(run.ensemble(task, name) / f"{split}.parquet").set_index("id")
-    align(frame["score"], ids, where=f"ensemble {task}/{name}/{split}")
+    where = f"ensemble {task}/{name}/{split}"
+    columns: dict[str, Kind] = {**SCORES, **({"decision": "whole number"} if split == "oof" else {})}
+    frame = read_frame(
+        run.ensemble(task, name) / f"{split}.parquet", columns, what=f"the scores of {where}", advice=MAKE_AGAIN
+    )
+    check_scores(frame, where=where)
+    frame = frame.set_index("id")
+    align(frame["score"], ids, where=where)
     return frame.reindex(pd.Index(ids)).reset_index()
 
 
@@ -289,8 +314,13 @@ def complete_learners(run: RunFolder, task: str) -> list[str]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the ensemble in `folder` was made from, and its threshold."""
-    return read_values(folder / MANIFEST)
+    """What the ensemble in `folder` was made from, and its threshold; a CompetitionError if it is damaged."""
+    what = f"the manifest of {folder.name}"
+    found = read_json(folder / MANIFEST, MANIFEST_SHAPE, optional=CUTS_SHAPE, what=what, advice=MAKE_AGAIN)
+    if not found["learners"]:
+        fault = Fault(str(folder / MANIFEST), "learners are none", "one or more")
+        raise CompetitionError(f"the manifest of {folder.name} is damaged", faults=[fault], advice=MAKE_AGAIN)
+    return found
 
 
 def part_manifests(run: RunFolder, task: str, learners: Iterable[str]) -> dict[str, str]:

@@ -6,11 +6,22 @@ import pandas as pd
 
 from competition.artefacts import sha256
 from competition.errors import CompetitionError, Fault
+from competition.parquet_files import Kind, read_frame
 from oof.store import PartKey
 from pipelines.config import ExtraSection
 from pipelines.pseudo import find_pseudo, pseudo_rows
 from pipelines.run_folder import RunFolder
 from pipelines.targets import EXTRA, SOFT, WEIGHT, with_targets
+
+AUGMENTED: dict[str, Kind] = {
+    "id": "id",
+    "parent": "id",
+    "language": "text",
+    "query": "text",
+    "query_en": "text",
+    "target": "text",
+    "label": "label",
+}
 
 
 def with_extra_rows(
@@ -32,7 +43,7 @@ def with_extra_rows(
         parts.append(with_targets(chosen, chosen[SOFT], weight=extra.weight, extra=True))
         details["pseudo_rows"] = len(chosen)
     if extra.augmented:
-        made = pd.read_parquet(_augmented(run, key.task, extra.augmented))
+        made = read_augmented(run, key.task, extra.augmented)
         made = made[made["parent"].isin(train["id"])]
         group = train.set_index("id")["group"].reindex(made["parent"]).to_numpy()
         parts.append(with_targets(made.assign(group=group), made["label"], weight=extra.weight, extra=True))
@@ -55,6 +66,12 @@ def extra_digests(run: RunFolder, task: str, extra: ExtraSection) -> dict[str, A
     if extra.augmented:
         digests["augmented"] = sha256(_augmented(run, task, extra.augmented))[:16]
     return digests
+
+
+def read_augmented(run: RunFolder, task: str, name: str) -> pd.DataFrame:
+    """The translated rows of this name; a CompetitionError if they are not there or damaged."""
+    advice = f"delete the file, and make it again: relstack augment --run {run.root} --task {task} --name {name}"
+    return read_frame(_augmented(run, task, name), AUGMENTED, what=f"translated rows {name}", advice=advice)
 
 
 def _augmented(run: RunFolder, task: str, name: str) -> Any:

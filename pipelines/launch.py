@@ -19,18 +19,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from competition.errors import CompetitionError, Fault
+from competition.json_files import read_json
 from competition.tasks import Task
 from oof.store import align
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.config import TRANSFORMERS, Recipe, TransformerRecipe
 from pipelines.memory import WORTH_RETRYING
+from pipelines.secrets import redacted
 from pipelines.sections import Section
+from pipelines.trackers import log_metrics
 
 log = logging.getLogger(__name__)
 
 MARK = "relstack-log"  # begins the lines of the first process that this process logs too
+METRICS_MARK = "relstack-metrics"  # and those with metrics for trackers
 LOG, DONE = "torchrun.log", "done.json"
 LAST_LINES = 20
 GRACE_SECONDS = 15
@@ -125,11 +130,11 @@ def _in_this_process(
 def _in_processes(
     recipe: TransformerRecipe, task: Task, space: Workspace, *, train: pd.DataFrame, unseen: Mapping[str, pd.DataFrame]
 ) -> Fitted:
-    from pipelines.weights import resolve_weights
+    from pipelines.weights import named_weights
 
     started, n_processes = time.perf_counter(), recipe.training.gpus
     on_cpu = not has_devices(n_processes)
-    resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
+    named_weights(recipe.weights)  # fetched once, before all processes want them
     folder = space.scratch / "job"
     for pieces in doublings(space.pieces, most=recipe.training.batch_size // n_processes):
         write_job(folder, recipe, task, replace(space, pieces=pieces), train=train, unseen=unseen)
@@ -142,7 +147,8 @@ def _in_processes(
     else:
         raise failed
     scores = {name: gather(folder, name, rows["id"]) for name, rows in unseen.items()}
-    found = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    shape = {"details": dict[str, Any], "predict_seconds": float}
+    found = read_json(folder / DONE, shape, what="what the processes left", advice="run the same command again")
     seconds = time.perf_counter() - started
     return Fitted(
         scores,
@@ -222,6 +228,17 @@ def write_job(
     (folder / "job.json").write_text(job.model_dump_json(indent=1), encoding="utf-8")
 
 
+def read_job(folder: Path) -> SharedJob:
+    """What `write_job` wrote as ``job.json``; a CompetitionError if that is damaged."""
+    advice = "run the same command again: it writes the job folder anew"
+    values = read_json(folder / "job.json", {}, what="the job of several processes", advice=advice)
+    try:
+        return SharedJob.model_validate(values, strict=False)
+    except ValidationError as error:
+        faults = [Fault(f"job.json: {str(item['loc'])[:80]}", item["msg"][:300]) for item in error.errors()]
+        raise CompetitionError("the job of several processes is damaged", faults=faults, advice=advice) from error
+
+
 def start_processes(folder: Path, n_processes: int, *, on_cpu: bool) -> None:
     """Run `pipelines.worker` in several processes until all are done.
 
@@ -230,18 +247,27 @@ def start_processes(folder: Path, n_processes: int, *, on_cpu: bool) -> None:
     CompetitionError
         One failed: what it said, else the last lines of the log.
     """
-    threads = SharedJob.model_validate_json((folder / "job.json").read_bytes()).threads
+    threads = read_job(folder).threads
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_processes}"]
-    packages = str(Path(__file__).resolve().parent.parent)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
-        **({"ACCELERATE_USE_CPU": "true"} if on_cpu else {}),
-    }
+    environment = process_environment(threads, on_cpu=on_cpu)
     exit_code, last = supervise([*torchrun, "-m", "pipelines.worker", str(folder)], environment, folder / LOG)
     if exit_code:
         raise failure(folder, exit_code, last)
+
+
+def process_environment(threads: int, *, on_cpu: bool) -> dict[str, str]:
+    """The environment of processes that work together: our packages, and nothing from the working folder.
+
+    ``python -m`` imports from there first; it may be a stranger's run.
+    """
+    packages = str(Path(__file__).resolve().parent.parent)
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
+        **({"ACCELERATE_USE_CPU": "true"} if on_cpu else {}),
+    }
 
 
 def supervise(command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> tuple[int, list[str]]:
@@ -258,7 +284,7 @@ def supervise(command: Sequence[str], environment: Mapping[str, str], log_file: 
         )  # fmt: skip
         assert process.stdout is not None, "it was asked for"
         try:
-            for line in process.stdout:
+            for line in map(redacted, process.stdout):
                 kept.write(line)
                 last.append(line.rstrip())
                 _forward(line.rstrip())
@@ -271,6 +297,9 @@ def _forward(line: str) -> None:
     if line.startswith(MARK):
         _, level, *words = line.split(" ", maxsplit=2)
         log.log(int(level), "%s", " ".join(words))
+    elif line.startswith(METRICS_MARK):
+        told = json.loads(line.removeprefix(METRICS_MARK))
+        log_metrics(told["log"], told["step"])
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:
@@ -289,7 +318,11 @@ def _stop(process: "subprocess.Popen[str]") -> None:
 
 def failure(folder: Path, exit_code: int, last: Sequence[str]) -> CompetitionError:
     """The error for processes that stopped: what one of them noted as the cause, else the end of their log."""
-    notes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("failure-*.json"))]
+    shape = {"rank": int, "exit_code": int, "message": str}
+    notes = [
+        read_json(path, shape, what="a process's last words", advice=f"see {folder / LOG}")
+        for path in sorted(folder.glob("failure-*.json"))
+    ]
     killed = any("Signal 9 (SIGKILL)" in line for line in last)
     cause = max((note["exit_code"] for note in notes), default=WORTH_RETRYING if killed else 1)
     kinds = {WORTH_RETRYING: ProcessMemoryError, CompetitionError.exit_code: CompetitionError}

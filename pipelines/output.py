@@ -81,9 +81,14 @@ def _words(value: object) -> str:
 
 
 def narrate(*, quiet: bool, verbose: bool) -> None:
-    """Send our log to stderr, and keep the libraries' chatter out of it."""
+    """Send our log to stderr, without secrets, and keep the libraries' chatter out of it."""
+    from pipelines.secrets import RedactingFormatter, redact_tracebacks
+
     level = logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    redact_tracebacks()
     for package in ("competition", "oof", "submissions", "pipelines"):
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else level)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

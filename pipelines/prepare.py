@@ -26,11 +26,12 @@ from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds, save_folds
 from competition.folds import CATEGORY_KINDS, FoldPlan
 from competition.plan_choice import choose_plan, judged_split
+from competition.regular_files import refuse_irregular
 from competition.rows import digest_rows, find_files, read_competition
 from competition.tasks import Task, get_task
 from pipelines.locks import alone, sweep
 from pipelines.provenance import now, provenance
-from pipelines.run_folder import RunFolder, RunSettings
+from pipelines.run_folder import RunFolder, RunSettings, read_split, read_translations_of
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ def read_translations(path: Path) -> pd.DataFrame:
     faults: list[Fault] = []
     kept: dict[tuple[str, str], str] = {}
     try:
+        refuse_irregular(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = [name for name in TRANSLATION_COLUMNS if name not in (reader.fieldnames or ())]
@@ -198,7 +200,7 @@ def _keep_translations(translations: pd.DataFrame, run: RunFolder, *, source: st
         (language, normalise_query(query))
         for task in run.tasks()
         for name in run.splits(task.name)
-        for language, query in pd.read_parquet(run.rows_file(task.name, name), columns=["language", "query"])
+        for language, query in read_split(run, task.name, name)[["language", "query"]]
         .drop_duplicates()
         .itertuples(index=False)
     }
@@ -212,7 +214,7 @@ def _keep_translations(translations: pd.DataFrame, run: RunFolder, *, source: st
         f"{len(foreign):,}",
     )
     if run.translations_file.is_file():
-        if not pd.read_parquet(run.translations_file).equals(wanted):
+        if not read_translations_of(run).equals(wanted):
             raise MismatchError("this run was made with other translations", advice="use another --run folder")
         if beside(run.translations_file).is_file():
             return
@@ -250,7 +252,7 @@ def _refuse_other_rows(run: RunFolder, task: str, splits: dict[str, pd.DataFrame
     faults = [
         Fault(f"{task}/{split}", "the input file changed since the run was made")
         for split in had
-        if split in splits and digest_rows(pd.read_parquet(run.rows_file(task, split))) != digest_rows(splits[split])
+        if split in splits and digest_rows(read_split(run, task, split)) != digest_rows(splits[split])
     ]
     if set(had) - set(splits) or (is_whole and set(had) != set(splits)):
         faults.append(Fault(task, f"splits {sorted(splits)}", f"{sorted(had)}, as the run was made"))

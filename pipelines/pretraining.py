@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from competition.artefacts import MANIFEST, PROVENANCE, finish, heal, is_finished, partial, read_manifest
+from competition.artefacts import MANIFEST, PROVENANCE, finish, heal, is_finished, partial
 from competition.errors import CompetitionError, Fault, MismatchError
+from competition.json_files import read_json
 from competition.leaks import Dropped, refuse_leak, trail_of, without_held_out
+from competition.parquet_files import Kind, read_frame
 from competition.tasks import get_task
 from oof.store import PartKey
 from pipelines.config import (
@@ -35,6 +37,8 @@ from pipelines.weights import cache_dir
 log = logging.getLogger(__name__)
 
 WEIGHTS, TRAIL = "weights", "trail.parquet"
+TRAIL_COLUMNS: dict[str, Kind] = {"task": "text", "id": "id", "query": "text", "query_en": "text"}
+MAKE_AGAIN = "delete the folder, and run the same `relstack pretrain` again"
 ALL_FOLDS = "all"
 SUPERVISED, MASKED = "supervised", "masked-lm"
 
@@ -92,7 +96,7 @@ class Pretrained:
     @property
     def trail(self) -> pd.DataFrame:
         """Every row that any training of the chain has seen."""
-        return pd.read_parquet(self.folder / TRAIL)
+        return read_frame(self.folder / TRAIL, TRAIL_COLUMNS, what="the trail of pretrained weights", advice=MAKE_AGAIN)
 
 
 def find_pretrained(run: RunFolder, name: str, *, task: str, fold: int | None) -> Pretrained:
@@ -107,7 +111,7 @@ def find_pretrained(run: RunFolder, name: str, *, task: str, fold: int | None) -
     tried = [run.pretrained(task, name) / part for part in parts]
     for folder in tried:
         if is_finished(folder):
-            return Pretrained(folder, read_manifest(folder / MANIFEST)["digest"])
+            return Pretrained(folder, _read_manifest(folder)["digest"])
     raise CompetitionError(
         f"no pretrained weights for {task} are called {name!r}",
         faults=[Fault(str(folder), f"no finished {MANIFEST}") for folder in tried],
@@ -295,8 +299,13 @@ def _refuse_unfit(run: RunFolder, asked: Pretraining, recipe: Recipe) -> None:
         raise CompetitionError("this pre-training cannot be", faults=faults)
 
 
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    what = f"the manifest of pretrained weights {folder.parent.name}"
+    return read_json(folder / MANIFEST, {"digest": str}, what=what, advice=MAKE_AGAIN)
+
+
 def _refuse_other(folder: Path, made_of: Mapping[str, Any]) -> None:
-    had = read_manifest(folder / MANIFEST)
+    had = _read_manifest(folder)
     faults = [Fault(key, f"{value!r}", f"{had.get(key)!r}, as it was made") for key, value in made_of.items()
               if json.loads(json.dumps(value)) != had.get(key)]  # fmt: skip
     if faults:

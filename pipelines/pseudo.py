@@ -22,6 +22,8 @@ from competition.artefacts import (
     sha256,
 )
 from competition.errors import CompetitionError, Fault, MismatchError
+from competition.json_files import read_json
+from competition.parquet_files import Kind, read_frame
 from oof.combiner import Combiner
 from oof.frame import PredictionFrame
 from oof.pseudo_labels import select_pseudo_labels
@@ -39,6 +41,15 @@ log = logging.getLogger(__name__)
 
 CONFIDENCE, BALANCE = 0.9, 1.25
 COLUMNS = ["split", "id", "language", "label", SOFT, "score"]
+KINDS: dict[str, Kind] = {
+    "split": "text",
+    "id": "id",
+    "language": "text",
+    "label": "whole number",
+    SOFT: "number",
+    "score": "number",
+}
+MAKE_AGAIN = "delete that folder and make them again"
 
 
 @dataclass(frozen=True)
@@ -96,9 +107,9 @@ class PseudoLabels:
         if not path.is_file() or sha256(path) != self.manifest["files"].get(path.name):
             raise CompetitionError(
                 f"pseudo-labels {self.folder} are damaged: {path.name} is not the file that their manifest names",
-                advice="delete that folder and make them again",
+                advice=MAKE_AGAIN,
             )
-        return pd.read_parquet(path)
+        return read_frame(path, KINDS, what=f"pseudo-labels {self.folder.name}", advice=MAKE_AGAIN)
 
 
 def pseudo_label(run: RunFolder, asked: PseudoLabelling) -> PseudoLabels:
@@ -172,7 +183,9 @@ def find_pseudo(run: RunFolder, task: str, name: str) -> PseudoLabels:
             faults=[Fault(str(folder), f"no finished {MANIFEST}")],
             advice=f"make them: relstack pseudo --run {run.root} --task {task} --name {name}",
         )
-    return PseudoLabels(folder, read_manifest(folder / MANIFEST))
+    shape = {"digest": str, "splits": list[str], "files": dict[str, str]}
+    what = f"the manifest of pseudo-labels {name}"
+    return PseudoLabels(folder, read_json(folder / MANIFEST, shape, what=what, advice=MAKE_AGAIN))
 
 
 def pseudo_rows(run: RunFolder, name: str, key: PartKey) -> pd.DataFrame:
@@ -180,9 +193,11 @@ def pseudo_rows(run: RunFolder, name: str, key: PartKey) -> pd.DataFrame:
     chosen, rows = find_pseudo(run, key.task, name).read(key.fold), run.rows(key.task)
     parts = [without_labels(rows["train"]).iloc[:0].assign(**{SOFT: 0.0})]
     for split, labels in chosen.groupby("split", sort=False):
-        frame = without_labels(rows[str(split)])
-        places = pd.Index(frame["id"]).get_indexer(pd.Index(labels["id"]))
-        assert (places >= 0).all(), "a run's rows do not change"
+        frame = without_labels(rows[str(split)]) if split in rows else None
+        places = None if frame is None else pd.Index(frame["id"]).get_indexer(pd.Index(labels["id"]))
+        if frame is None or places is None or (places < 0).any():
+            fault = Fault(name, f"rows of {str(split)[:40]!r} that this run does not have", "rows of its dev or test")
+            raise CompetitionError("pseudo-labels are of other rows", faults=[fault], advice=MAKE_AGAIN)
         parts.append(frame.iloc[places].assign(**{SOFT: labels[SOFT].to_numpy()}))
     return (
         pd.concat(parts, ignore_index=True) if parts else without_labels(rows["train"]).iloc[:0].assign(**{SOFT: 0.0})

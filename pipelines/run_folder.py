@@ -15,12 +15,25 @@ from competition.artefacts import MANIFEST, sha256, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds
 from competition.languages import relabel_unknown
+from competition.parquet_files import Kind, read_frame
 from competition.rows import digest_rows
 from competition.tasks import SPLITS, Task, get_task
 from oof.store import Origin, PartStore
 from pipelines.config import Recipe, Section, load_recipe, read_toml, recipe_values
 from pipelines.locks import alone
+from pipelines.secrets import refuse_secrets
 
+ROWS: dict[str, Kind] = {
+    "id": "id",
+    "language": "text",
+    "query": "text",
+    "target": "text",
+    "label": "label",
+    "raw_query": "text",
+    "raw_target": "text or null",
+}
+TRANSLATIONS: dict[str, Kind] = {"language": "text", "query": "text", "query_en": "text"}
+MAKE_AGAIN = "make the run again in another --run folder"
 FREE_TO_CHANGE = ("recipes", "overrides", "data", "translations")
 
 
@@ -85,6 +98,11 @@ class RunFolder:
         """How a job stands, see `pipelines.job_state`."""
         return self.logs / f"{name}.json"
 
+    @property
+    def trackers_folder(self) -> Path:
+        """What experiment trackers keep on this disk."""
+        return self.root / "trackers"
+
     def rows_file(self, task: str, split: str) -> Path:
         """Cleaned rows of one split."""
         return self.root / "rows" / task / f"{split}.parquet"
@@ -142,11 +160,13 @@ class RunFolder:
         try:
             return RunSettings.model_validate(read_toml(self.settings_file))
         except ValidationError as error:
-            faults = [Fault(f"run.toml: {'.'.join(map(str, e['loc']))}", e["msg"]) for e in error.errors()]
-            raise CompetitionError("run.toml is not usable", faults=faults) from error
+            faults = [Fault(f"run.toml: {'.'.join(map(str, e['loc']))[:80]}", e["msg"][:300]) for e in error.errors()]
+            advice = "mend the keys named, or make the run again in another --run folder"
+            raise CompetitionError("run.toml is not usable", faults=faults, advice=advice) from error
 
     def write_settings(self, settings: RunSettings) -> None:
         """Keep the settings of a new run, or new recipes and overrides of an old one."""
+        refuse_secrets(settings.model_dump(mode="json", exclude_none=True), "run.toml")
         self.root.mkdir(parents=True, exist_ok=True)
         write_text(self.settings_file, settings_text(settings))
 
@@ -198,7 +218,7 @@ class RunFolder:
         Where the run relabels, queries that say English and are not get the language ``unk``; `raw_language` is what
         the file says.
         """
-        known = pd.read_parquet(self.translations_file) if self.translations_file.is_file() else None
+        known = read_translations_of(self) if self.translations_file.is_file() else None
         rows = rows.assign(query_en=english_of(rows, known))
         if not self.settings().relabel_unknown:
             return rows
@@ -271,7 +291,25 @@ def refuse_other_settings(old: RunSettings, new: RunSettings) -> None:
 @lru_cache(maxsize=8)
 def read_rows_of_run(run: RunFolder, task: str, stamp: tuple[tuple[int, int, int], ...]) -> dict[str, pd.DataFrame]:
     """Split -> rows of the run with translations joined; `stamp` (of the files) keeps the memory honest."""
-    return {split: run.with_english(pd.read_parquet(run.rows_file(task, split))) for split in run.splits(task)}
+    return {split: run.with_english(read_split(run, task, split)) for split in run.splits(task)}
+
+
+def read_split(run: RunFolder, task: str, split: str) -> pd.DataFrame:
+    """The cleaned rows of one split, as `relstack split` wrote them; a CompetitionError if the file is damaged."""
+    rows = read_frame(run.rows_file(task, split), ROWS, what=f"the {split} rows of {task}", advice=MAKE_AGAIN)
+    if rows["id"].duplicated().any():
+        fault = Fault(str(run.rows_file(task, split)), "repeated ids", "each id once")
+        raise CompetitionError(f"the {split} rows of {task} are damaged", faults=[fault], advice=MAKE_AGAIN)
+    return rows
+
+
+def read_translations_of(run: RunFolder) -> pd.DataFrame:
+    """The run's translations: language, query, query_en; a CompetitionError if the file is damaged."""
+    table = read_frame(run.translations_file, TRANSLATIONS, what="the translations of the run", advice=MAKE_AGAIN)
+    if table.duplicated(["language", "query"]).any():
+        fault = Fault(str(run.translations_file), "a query of a language stands there twice", "each once")
+        raise CompetitionError("the translations of the run are damaged", faults=[fault], advice=MAKE_AGAIN)
+    return table
 
 
 def _stamp(run: RunFolder, task: str) -> tuple[tuple[int, int, int], ...]:

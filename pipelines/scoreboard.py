@@ -25,6 +25,7 @@ from pipelines.ensembling import (
 from pipelines.locks import alone
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
+from pipelines.trackers import log_metrics, tracked
 from submissions.leaderboard import Entry, Leaderboard
 
 
@@ -37,6 +38,9 @@ def leaderboard(run: RunFolder) -> Leaderboard:
         made = provenance(seed=run.settings().seed, started=started)
         with sealing(run.leaderboard_file, {PROVENANCE: made}) as path:
             board.write_csv(path)
+    with tracked(run, "leaderboard", {"entries": len(entries)}):
+        log_metrics({f"f1/{each.task}/{each.name}": each.f1 for each in entries})
+        log_metrics({f"dev_f1/{each.task}/{each.name}": each.dev_f1 for each in entries})
     return board
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from competition.errors import CompetitionError, Fault
-from pipelines.config import Recipe, learner_name, load_recipe, parse_override
+from competition.json_files import misfit
+from pipelines.config import Recipe, learner_name, load_recipe, parse_override, shown
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 KEY = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*")
 RANGE = re.compile(r"(?P<log>log:)?(?P<low>[^,\[\]\"']*?)\.\.(?P<high>[^,\[\]\"']*)")
+LONGEST = 2_000
 GRAMMAR = "KEY=a,b,c or KEY=lo..hi or KEY=log:lo..hi"
 OPENING, CLOSING = "[{", "]}"
 GOLDEN = (3 - math.sqrt(5)) / 2  # a share of the range that is no whole number of anything
@@ -160,6 +162,9 @@ def read_dimension(text: str) -> Choices | Range | Fault:
     >>> print(read_dimension("training.epochs=3..1"))
     --vary training.epochs=3..1: 3 is not below 1; expected KEY=a,b,c or KEY=lo..hi or KEY=log:lo..hi
     """
+    if len(text) > LONGEST or misfit([text]):
+        found = f"{len(text):,} characters" if len(text) > LONGEST else misfit([text])
+        return Fault(f"--vary {shown(text)}", found, f"at most {LONGEST:,}, in UTF-8")
     key, equals, right = (part.strip() for part in text.partition("="))
     if not equals or not KEY.fullmatch(key):
         return Fault(f"--vary {text}", "no recipe key before an equals sign", GRAMMAR)

@@ -28,7 +28,7 @@ class Section(BaseModel):
     stand at their default, so that what was made before keeps its digest; such a default must never change.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     later: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
@@ -114,11 +114,18 @@ class PromptSection(Section):
 
 
 class WeightsSection(Section):
-    """Where pretrained weights come from: a hub name or a local folder, see `pipelines.weights`."""
+    """Where pretrained weights come from: a hub name or a local folder, see `pipelines.weights`.
+
+    `trust_remote_code` asks that Python files which come with the weights may run; the user of the machine has to agree
+    too, see `pipelines.trust`.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"trust_remote_code"})
 
     name: str
     source: Literal["auto", "folder", "hub", "package"] = "auto"
     revision: str | None = None
+    trust_remote_code: bool = False
 
 
 class ExtraSection(Section):

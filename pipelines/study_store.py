@@ -22,6 +22,8 @@ from filelock import FileLock, Timeout
 
 from competition.artefacts import FILES, MANIFEST, hashes, write_manifest, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
+from competition.json_files import read_json
+from competition.regular_files import refuse_irregular
 from oof.journal import open_journal
 
 if TYPE_CHECKING:
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
 # pruner trusts its median (optuna's own numbers are 10 and 5).
 N_RANDOM = 5
 MOST_REPEATS = 10  # for every trial asked for; then the space has hardly anything new in it
+MOST_JOURNAL_BYTES = 2**30
+# Optuna trusts its journal: a line of another shape fails wherever it is used first.
+JOURNAL_FAILURES = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, OverflowError, RecursionError,
+)  # fmt: skip
 BASE, WORKER, REASON, REPEATS = "base", "worker", "reason", "repeats"  # what is noted on a trial
 
 
@@ -95,20 +102,24 @@ class StudyStore:
         (self.root / MANIFEST).unlink(missing_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
+            if self.journal.exists():
+                refuse_irregular(self.journal, most=MOST_JOURNAL_BYTES)
             storage = open_journal(self.journal)
-        except (ValueError, KeyError) as error:
+            study = optuna.create_study(
+                storage=storage,
+                study_name=self.root.name,
+                direction=direction,
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=N_RANDOM),
+            )
+            study.get_trials(deepcopy=False)
+        except JOURNAL_FAILURES as error:
             raise CompetitionError(
                 f"the journal of study {self.root.name} is damaged",
-                faults=[Fault(str(self.journal), str(error))],
+                faults=[Fault(str(self.journal), f"{type(error).__name__}: {error}"[:300])],
                 advice="cut the broken lines off its end, or give --study a new name",
             ) from error
-        return optuna.create_study(
-            storage=storage,
-            study_name=self.root.name,
-            direction=direction,
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=N_RANDOM),
-        )
+        return study
 
     def seal(self, values: Mapping[str, Any]) -> None:
         """Write the manifest: `values` and the hashes of all files; call it under `locked`."""
@@ -199,11 +210,7 @@ def counts(trial: "optuna.trial.FrozenTrial") -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        advice = "delete the study's folder, or give --study a new name"
-        raise CompetitionError("a study is damaged", faults=[Fault(str(path), str(error))], advice=advice) from error
+    return read_json(path, {}, what="a study", advice="delete the study's folder, or give --study a new name")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

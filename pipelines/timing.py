@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from competition.regular_files import refuse_irregular
 from pipelines.failures import naming_failures
 from pipelines.progress import measured
 from pipelines.run_folder import RunFolder
@@ -45,18 +46,27 @@ def _append(path: Path, line: str) -> None:
 
 
 def timing_table(run: RunFolder) -> pd.DataFrame:
-    """Per stage (the folds of a base learner together): times it ran, seconds in all, greatest peak.
-
-    Lines that a kill or a full disk left half-written are passed over.
-    """
+    """Per stage (the folds of a base learner together): times it ran, seconds in all, greatest peak."""
     if not run.timings_file.is_file():
         return pd.DataFrame(columns=["stage", "runs", "seconds", "peak_mb"])
-    lines = [line.split(",") for line in run.timings_file.read_text(encoding="utf-8", errors="replace").splitlines()]
+    table = read_timings(run.timings_file)
+    table["stage"] = table["stage"].str.replace(r"/fold-\d+$", "", regex=True)
+    grouped = table.groupby("stage", sort=False)
+    return grouped.agg(runs=("seconds", "size"), seconds=("seconds", "sum"), peak_mb=("peak_mb", "max")).reset_index()
+
+
+def read_timings(path: Path) -> pd.DataFrame:
+    """The lines of ``timings.csv``: stage, seconds, peak_mb; those that a kill left half-written are passed over.
+
+    Raises
+    ------
+    CompetitionError
+        It is no regular file.
+    """
+    refuse_irregular(path)
+    lines = [line.split(",") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     whole = [cells for cells in lines if len(cells) == len(COLUMNS)]
     table = pd.DataFrame(whole, columns=list(COLUMNS), dtype="str")
     for name in COLUMNS[1:]:
         table[name] = pd.to_numeric(table[name], errors="coerce")
-    table = table.dropna()
-    table["stage"] = table["stage"].str.replace(r"/fold-\d+$", "", regex=True)
-    grouped = table.groupby("stage", sort=False)
-    return grouped.agg(runs=("seconds", "size"), seconds=("seconds", "sum"), peak_mb=("peak_mb", "max")).reset_index()
+    return table.dropna(ignore_index=True)

@@ -13,10 +13,12 @@ import pandas as pd
 from competition.artefacts import heal
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds
+from competition.metrics import auc
 from competition.tasks import Task, get_task
 from oof.store import Origin, PartKey, PartManifest
+from oof.threshold import best_threshold
 from pipelines.augmenting import augmented, neighbour_space
-from pipelines.config import TRANSFORMERS, Recipe, learner_name
+from pipelines.config import TRANSFORMERS, Recipe, learner_name, recipe_values
 from pipelines.extra_rows import with_extra_rows
 from pipelines.locks import alone
 from pipelines.pretraining import begin_from, origin_values, other_tasks
@@ -24,6 +26,7 @@ from pipelines.progress import available_threads
 from pipelines.provenance import now, provenance, versions
 from pipelines.run_folder import RunFolder, without_labels
 from pipelines.scratch import scratch_of
+from pipelines.trackers import is_tracked, log_metrics, tracked
 from pipelines.weights import cache_dir
 
 if TYPE_CHECKING:
@@ -97,7 +100,27 @@ def train(run: RunFolder, key: PartKey) -> Path:
         if run.parts.is_finished(key):
             _refuse_other_origin(run, key, origin)
             return run.parts.folder(key)
-        return _make(run, key, task, recipe, rows=rows, folds=folds, origin=origin)
+        with tracked(run, str(key), {"recipe": recipe_values(recipe), "fold": key.fold, "seed": origin.seed}):
+            folder = _make(run, key, task, recipe, rows=rows, folds=folds, origin=origin)
+            if is_tracked():
+                log_metrics(part_metrics(run, key, rows["train"]))
+        return folder
+
+
+def part_metrics(run: RunFolder, key: PartKey, rows: pd.DataFrame) -> dict[str, float]:
+    """What trackers are told of a part: seconds, rows per second, and how well its fold is scored.
+
+    ``fold_f1`` is the F1 at the fold's own best cut, which flatters; the leaderboard's is not.
+    """
+    manifest, scores = run.parts.manifest(key), run.parts.read(key, "oof")
+    labels = rows.set_index("id")["label"].reindex(scores.index)
+    return {
+        "fit_seconds": manifest.fit_seconds,
+        "predict_seconds": manifest.predict_seconds,
+        "rows_per_second": manifest.rows_per_second,
+        "fold_f1": best_threshold(labels, scores).f1,
+        "fold_auc": auc(labels, scores),
+    }
 
 
 def check_part(run: RunFolder, key: PartKey) -> None:

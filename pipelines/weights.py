@@ -9,16 +9,20 @@ import shutil
 import struct
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from competition.artefacts import sync_folder
 from competition.errors import CompetitionError, Fault
+from pipelines import trust
 from pipelines.locks import alone
 from pipelines.packaged import PACKAGED
+
+if TYPE_CHECKING:
+    from pipelines.sections import WeightsSection
 
 Source = Literal["auto", "folder", "hub", "package"]
 
@@ -27,7 +31,6 @@ OWN_NAMES = "relstack/"  # Made here from another model's weights; never asked f
 FOLDERS = re.compile(r"|\d+_\w+")  # The root, and modules of sentence-transformers such as 1_Pooling.
 SETTINGS = re.compile(r"\.(json|txt|model|jinja)$")
 SAFETENSORS = re.compile(r"(^|/)model(-\d+-of-\d+)?\.safetensors$")
-PICKLED = re.compile(r"(^|/)pytorch_model(-\d+-of-\d+)?\.bin$")
 N_SAMPLES, SAMPLE_BYTES = 256, 65_536
 
 log = logging.getLogger(__name__)
@@ -46,12 +49,15 @@ class Weights:
     digest
         Of the content: the commit on the hub; for a folder see `digest_folder`; for a package its version
         and ours of what is written from it.
+    trusted
+        Whether Python files that come with them may run, see `pipelines.trust`.
     """
 
     name: str
     folder: Path
     source: str
     digest: str
+    trusted: bool = False
 
 
 def cache_dir() -> Path:
@@ -59,7 +65,19 @@ def cache_dir() -> Path:
     return Path(os.environ.get("RELSTACK_CACHE") or "~/.cache/relstack").expanduser()
 
 
-def resolve_weights(name: str, *, source: Source = "auto", revision: str | None = None) -> Weights:
+def named_weights(section: "WeightsSection") -> Weights:
+    """The weights that a recipe names, see `resolve_weights`."""
+    return resolve_weights(
+        section.name,
+        source=section.source,
+        revision=section.revision,
+        trust_remote_code=section.trust_remote_code,
+    )
+
+
+def resolve_weights(
+    name: str, *, source: Source = "auto", revision: str | None = None, trust_remote_code: bool = False
+) -> Weights:
     """The weights of this name, fetched or converted where they are not on this disk yet.
 
     "auto" takes the first of: a folder of this name, the hub's cache, the hub (unless `HF_HUB_OFFLINE` is set
@@ -69,20 +87,35 @@ def resolve_weights(name: str, *, source: Source = "auto", revision: str | None 
     ----------
     revision
         Branch, tag or commit on the hub. Folders and packages have none, so it rules them out.
+    trust_remote_code
+        Whether code in them may run if this machine's user agrees, see `pipelines.trust`.
 
     Raises
     ------
     CompetitionError
-        They are nowhere (the faults say where was looked), or they are incomplete.
+        They are nowhere (the faults say where was looked), they are incomplete, or they would run code.
     """
     tried = []
     for look in LOOKUPS[source]:
         found = look(name, revision)
         if isinstance(found, Weights):
             log.info("weights %s: %s, %s", name, found.source, found.folder)
-            return found
+            return _vetted(found, asked=trust_remote_code)
         tried.append(found)
     raise CompetitionError(f"no weights for {name!r}", faults=tried, advice=_advice(name))
+
+
+def _vetted(weights: Weights, *, asked: bool) -> Weights:
+    """The weights, with the say on code in them; refused where loading them would run some without it."""
+    if trust.may_run_code(weights.name, weights.folder, from_hub=weights.source == "hub", asked=asked):
+        return replace(weights, trusted=True)
+    if faults := trust.code_faults(weights.folder):
+        raise CompetitionError(
+            f"loading {weights.name} would run code or settings of a stranger",
+            faults=faults,
+            advice=trust.HOW_TO_ALLOW,
+        )
+    return weights
 
 
 def _advice(name: str) -> str:
@@ -210,24 +243,17 @@ def hub_answers() -> bool:
 
 
 def needed_files(names: Iterable[str]) -> list[str]:
-    """Those of a repository's files that loading needs: settings, tokenizer and one format of the weights.
+    """Those of a repository's files that loading needs: settings, tokenizer and safetensors; never pickles.
 
     Examples
     --------
     >>> needed_files(["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx"])
     ['config.json', 'model.safetensors']
-    >>> needed_files(["config.json", "pytorch_model.bin", "1_Pooling/config.json", "onnx/config.json"])
-    ['1_Pooling/config.json', 'config.json', 'pytorch_model.bin']
+    >>> needed_files(["config.json", "1_Pooling/config.json", "onnx/config.json"])
+    ['1_Pooling/config.json', 'config.json']
     """
     ours = sorted(name for name in names if FOLDERS.fullmatch(name.rpartition("/")[0]))
-    modules_with_safetensors = {name.rpartition("/")[0] for name in ours if SAFETENSORS.search(name)}
-    return [
-        name
-        for name in ours
-        if SETTINGS.search(name)
-        or SAFETENSORS.search(name)
-        or (PICKLED.search(name) and name.rpartition("/")[0] not in modules_with_safetensors)
-    ]
+    return [name for name in ours if SETTINGS.search(name) or SAFETENSORS.search(name)]
 
 
 def folder_faults(folder: Path) -> list[Fault]:
@@ -240,25 +266,27 @@ def folder_faults(folder: Path) -> list[Fault]:
         faults.append(Fault(str(config), "not a JSON object"))
     weights = _weight_files(folder)
     if not weights:
-        faults.append(Fault(str(folder), "no weights", "model.safetensors, its shards, or pytorch_model.bin"))
+        pickled = " but pickles, which can run code" if next(folder.glob("*.bin"), None) else ""
+        faults.append(Fault(str(folder), f"no weights{pickled}", "model.safetensors or its shards"))
     return faults + [fault for file in weights if (fault := _file_fault(file))]
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files that transformers would read, in its order of preference; shards as listed in their index."""
-    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
-        if (single := folder / f"{stem}.{suffix}").is_file():
-            return [single]
-        if (index := folder / f"{stem}.{suffix}.index.json").is_file():
-            content = _json_or_none(index.read_bytes())
-            shards = content.get("weight_map", {}) if isinstance(content, dict) else {}
-            return [folder / name for name in sorted(set(shards.values()))]
-    return []
+    """The files that transformers reads; shards as listed in their index."""
+    if (single := folder / "model.safetensors").is_file():
+        return [single]
+    if not (index := folder / "model.safetensors.index.json").is_file():
+        return []
+    content = _json_or_none(index.read_bytes())
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    return [folder / str(name) for name in sorted(set(map(str, shards.values())))] if isinstance(shards, dict) else []
 
 
 def _file_fault(file: Path) -> Fault | None:
     if not file.is_file():
         return Fault(str(file), "no such file")
+    if not SAFETENSORS.search(file.name):
+        return Fault(str(file), "listed as a shard", "safetensors")
     if file.suffix == ".safetensors" and (size := file.stat().st_size) != (wanted := _safetensors_size(file)):
         return Fault(str(file), f"{size:,} bytes", f"{wanted:,} by its header" if wanted else "a safetensors header")
     return None
@@ -340,14 +368,18 @@ def load_checked(
 
     kwargs.setdefault("dtype", torch.float32)
     try:
-        model, info = auto_class.from_pretrained(weights.folder, output_loading_info=True, **kwargs)
+        model, info = auto_class.from_pretrained(
+            weights.folder,
+            output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=weights.trusted,
+            **kwargs,
+        )
     except torch.OutOfMemoryError:  # A RuntimeError too, but worth retrying.
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CompetitionError(
-            f"{weights.name} cannot be loaded as {auto_class.__name__}",
-            faults=[Fault(str(weights.folder), str(error))],
-        ) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError, TypeError, KeyError, AttributeError) as error:
+        what = f"{weights.name} cannot be loaded as {auto_class.__name__}"
+        raise trust.unloadable(what, weights.folder, error) from error
     backbone = f"{model.base_model_prefix}."
     heads = tuple(head_prefixes)
     random = sorted(key for key in info["missing_keys"] if not key.removeprefix(backbone).startswith(heads))

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import pandas as pd
 from competition.errors import CompetitionError
 from pipelines.failures import named
 from pipelines.job_process import end_with_parent
-from pipelines.launch import DONE, MARK, SharedJob
+from pipelines.launch import DONE, MARK, METRICS_MARK, SharedJob, read_job
 from pipelines.memory import SmallerPiecesError
 from pipelines.output import narrate
+from pipelines.secrets import RedactingFormatter, redacted
+from pipelines.trackers import logging_to
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,8 @@ def main(folder: Path) -> None:
     end_with_parent()
     _narrate(rank)
     try:
-        work(folder, rank)
+        with logging_to([ToParent()] if rank == 0 else []):
+            work(folder, rank)
     except Exception as error:
         known = error if isinstance(error, CompetitionError) else named(error, stage=f"process {rank}", folder=folder)
         if known is None:
@@ -50,7 +54,7 @@ def work(folder: Path, rank: int) -> None:
     from pipelines.backbones.cross_encoder import CrossEncoder
 
     state = PartialState(cpu=not torch.cuda.is_available())  # finds the others; on GPUs each takes its own
-    job = SharedJob.model_validate_json((folder / "job.json").read_bytes())
+    job = read_job(folder)
     train = pd.read_parquet(folder / "train.parquet")
     backbone = CrossEncoder(job.recipe, job.workspace(folder)).fit(train, job.task)
     started = time.perf_counter()
@@ -75,16 +79,30 @@ def score_share(backbone: Any, rows: pd.DataFrame, job: SharedJob, *, rank: int,
     return pd.DataFrame({"id": share["id"].to_numpy(), "score": scores})
 
 
+class ToParent:
+    """A tracker that hands metrics to the process that started torchrun, which knows the real ones."""
+
+    def start(self, name: str, config: Mapping[str, Any]) -> None:
+        """Nothing: the parent has opened a run."""
+
+    def log(self, metrics: Mapping[str, float], step: int | None) -> None:
+        """See `pipelines.trackers.Tracker`."""
+        print(METRICS_MARK, json.dumps({"log": dict(metrics), "step": step}), flush=True)
+
+    def finish(self) -> None:
+        """Nothing: the parent closes its run."""
+
+
 def _narrate(rank: int) -> None:
     """The first process's log, marked for the parent; of the others only warnings, for the log file."""
     narrate(quiet=rank > 0, verbose=False)
     if rank == 0:
         for handler in logging.getLogger().handlers:
-            handler.setFormatter(logging.Formatter(f"{MARK} %(levelno)d %(message)s"))
+            handler.setFormatter(RedactingFormatter(f"{MARK} %(levelno)d %(message)s"))
 
 
 def _leave_cause(folder: Path, rank: int, exit_code: int, message: str, *, smaller_pieces: bool = False) -> None:
-    note = {"rank": rank, "exit_code": exit_code, "message": message, "smaller_pieces": smaller_pieces}
+    note = {"rank": rank, "exit_code": exit_code, "message": redacted(message), "smaller_pieces": smaller_pieces}
     (folder / f"failure-{rank}.json").write_text(json.dumps(note), encoding="utf-8")
 
 

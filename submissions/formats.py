@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -108,8 +109,10 @@ def _spelling_faults(line: bytes, where: str) -> list[Fault]:
         json.loads(line, object_pairs_hook=pairs.append)  # the outermost object comes last
     except RecursionError:
         return [Fault(where, "values are nested", "text, integers and null")]
-    keys = [key for key, _ in pairs[-1]]
-    repeated = sorted({key for key in keys if keys.count(key) > 1})
+    except ValueError:  # orjson took it: what Python refuses are numbers of thousands of digits
+        return [Fault(where, "a number has too many digits", "integers of 64 bits")]
+    times = Counter(key for key, _ in pairs[-1])
+    repeated = sorted(key for key, n in times.items() if n > 1)
     escapes = [digits.decode() for digits in ESCAPE.findall(line) if int(digits, 16) > 0x7F]
     faults = [Fault(where, f"\\u{escapes[0]} is escaped", "unescaped UTF-8")] if escapes else []
     return faults + [Fault(where, f"key {key!r} is repeated", "each key once") for key in repeated]

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ import pandas as pd
 
 from competition.artefacts import write_text
 from competition.errors import CompetitionError, Fault
+from competition.regular_files import refuse_irregular
 
+MAKE_AGAIN = "delete the file, and make it again with `relstack leaderboard`"
 TEXT = ("task", "name", "kind")
 
 
@@ -111,13 +114,9 @@ class Leaderboard:
         ordered = tuple(sorted(entries, key=_rank))
         keys = [(entry.task, entry.name) for entry in ordered]
         faults = [
-            Fault(
-                f"{task} {name!r}",
-                f"stands there {keys.count((task, name))} times",
-                "each task and name once",
-            )
-            for task, name in dict.fromkeys(keys)
-            if keys.count((task, name)) > 1
+            Fault(f"{task} {name!r}", f"stands there {times} times", "each task and name once")
+            for (task, name), times in Counter(keys).items()
+            if times > 1
         ]
         if faults:
             raise CompetitionError("the leaderboard repeats a model", faults=faults)
@@ -176,14 +175,19 @@ class Leaderboard:
             Other columns, or cells that are no numbers, with line and column.
         """
         path = Path(path)
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *lines = list(csv.reader(file)) or [[]]
+        try:
+            refuse_irregular(path)
+            with path.open(encoding="utf-8", newline="") as file:
+                header, *lines = list(csv.reader(file)) or [[]]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            faults = [Fault(str(path), str(error), "a readable UTF-8 CSV file")]
+            raise CompetitionError(f"{path} is not a leaderboard", faults=faults, advice=MAKE_AGAIN) from error
         if header != list(COLUMNS):
-            faults = [Fault(f"{path}:1", f"the columns are {','.join(header)}", ",".join(COLUMNS))]
-            raise CompetitionError(f"{path} is not a leaderboard", faults=faults)
+            faults = [Fault(f"{path}:1", f"the columns are {','.join(header)[:500]}", ",".join(COLUMNS))]
+            raise CompetitionError(f"{path} is not a leaderboard", faults=faults, advice=MAKE_AGAIN)
         faults = [fault for number, cells in enumerate(lines, start=2) for fault in _cell_faults(path, number, cells)]
         if faults:
-            raise CompetitionError(f"{path} is a faulty leaderboard", faults=faults)
+            raise CompetitionError(f"{path} is a faulty leaderboard", faults=faults, advice=MAKE_AGAIN)
         return cls.from_entries(_entry(cells) for cells in lines)
 
 

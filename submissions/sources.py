@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +27,13 @@ from submissions.formats import (
 )
 
 EXCERPT = 60
-UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, OverflowError,
+    struct.error,
+)  # fmt: skip
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+MOST_UNPACKED, MOST_RATIO = 4 * 2**30, 100
+"""A member's bytes; and how many of them to a packed one: our own files, which repeat their keys, have 3 to 20."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +217,11 @@ def zip_sources(path: Path, tasks: Sequence[Task]) -> tuple[list[Source], list[F
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info.orig_filename for info in archive.infolist()]
-            found = {name: _read_member(archive, name, path.name) for name in names if name in members}
-    except zipfile.BadZipFile as error:
+            known = archive.namelist()
+            found = {
+                name: _read_member(archive, name, path.name) for name in names if name in members and name in known
+            }
+    except UNREADABLE as error:
         return [], [Fault(path.name, f"unreadable: {error}", "a zip")]
     faults = [fault for name in members if name not in names for fault in [_stranger(path.name, name, names)]]
     faults += [
@@ -227,8 +237,14 @@ def zip_sources(path: Path, tasks: Sequence[Task]) -> tuple[list[Source], list[F
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, zip_name: str) -> bytes | Fault:
+    info = archive.getinfo(name)
+    most = min(MOST_UNPACKED, info.compress_size * MOST_RATIO)
+    if info.compress_type not in PACKED or info.file_size > most:
+        found = f"{info.compress_size:,} bytes that claim to unpack to {info.file_size:,}"
+        return Fault(f"{zip_name}/{name}", found, f"a deflated member of at most {most:,} bytes")
     try:
-        return archive.read(name)
+        with archive.open(info) as member:
+            return member.read(info.file_size)  # with a size, so that no more is unpacked
     except UNREADABLE as error:
         return Fault(f"{zip_name}/{name}", f"unreadable: {error}", "an undamaged member without password")
 

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,7 @@ from pipelines.launch import (
 from pipelines.prepare import prepare, split
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.tokens import batches_by_length
+from pipelines.trackers import logging_to
 from pipelines.train import train
 
 ROOT = Path(__file__).parent.parent
@@ -96,6 +99,29 @@ def test_two_processes_score_every_row_once_and_learn_what_one_learns(
         np.testing.assert_allclose(weights[name], expected[name], atol=1e-4, err_msg=name)
     np.testing.assert_allclose(both.scores["oof"], one.scores["oof"], atol=1e-6)
     assert np.ptp(one.scores["oof"]) > 1e-3
+
+
+class Told:
+    """A tracker that keeps the steps it is told of."""
+
+    def __init__(self) -> None:
+        self.steps: list[int | None] = []
+
+    def start(self, name: str, config: Mapping[str, Any]) -> None: ...
+
+    def log(self, metrics: Mapping[str, float], step: int | None) -> None:
+        assert {"eval/f1", "eval/auc", "eval/log_loss"} == metrics.keys()
+        self.steps.append(step)
+
+    def finish(self) -> None: ...
+
+
+@pytest.mark.slow
+def test_of_several_processes_the_first_alone_tells_the_trackers(steady: Path, tmp_path: Path) -> None:
+    told = Told()
+    with logging_to([told]):
+        fitted(steady, tmp_path, "training.gpus=2", "training.epochs=4", "training.evaluate=1")
+    assert told.steps == [1, 2, 3, 4]
 
 
 @pytest.mark.slow

@@ -11,9 +11,10 @@ import pandas as pd
 
 from competition.categories import leaf
 from competition.tasks import Task
+from oof.trees import load_booster
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.pair_heads import PairVectors, fit_head, make_head, score_head
-from pipelines.backbones.protocol import DETAILS, Corpus, Workspace
+from pipelines.backbones.protocol import DETAILS, Corpus, Workspace, saved_recipe
 from pipelines.config import BiEncoderRecipe, EncoderSection, View, WeightsSection
 from pipelines.embeddings import Embedder
 from pipelines.targets import Targets
@@ -63,15 +64,13 @@ class BiEncoder:
     @classmethod
     def load(cls, folder: Path, workspace: Workspace) -> "BiEncoder":
         """The bi-encoder that `save` wrote."""
-        import lightgbm as lgb
         from safetensors.torch import load_file
 
-        values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
-        recipe = BiEncoderRecipe.model_validate(values["recipe"])
+        recipe = saved_recipe(folder, BiEncoderRecipe)
         heads: dict[str, Any] = {}
         for kind in recipe.head.kinds:
             if kind == "lightgbm":
-                heads[kind] = lgb.Booster(model_file=str(folder / TREES))
+                heads[kind] = load_booster(folder / TREES)
                 continue
             state = load_file(folder / f"{kind}.safetensors")
             heads[kind] = make_head(len(state["mean"]), hidden=_hidden(recipe, kind), dropout=recipe.head.dropout)

@@ -11,11 +11,12 @@ import pandas as pd
 
 from competition.categories import ROOT
 from competition.tasks import Task
+from oof.trees import load_booster
 from pipelines.backbones.bi_encoder import shared_embedder
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.candidates import nearest_nodes, places_in, relations, standing_among, with_candidates
 from pipelines.backbones.pair_heads import DenseRows, fit_head, make_head, score_head
-from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace
+from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace, saved_recipe
 from pipelines.backbones.tree_features import FEATURES, TreeFeatures
 from pipelines.config import CategoryTreeRecipe, View
 from pipelines.embeddings import Embedder
@@ -66,13 +67,11 @@ class CategoryTreeLearner:
     @classmethod
     def load(cls, folder: Path, workspace: Workspace) -> "CategoryTreeLearner":
         """The base learner that `save` wrote; its tree is that of the workspace's corpus, the run's."""
-        import lightgbm as lgb
         from safetensors.torch import load_file
 
-        values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
-        recipe = CategoryTreeRecipe.model_validate(values["recipe"])
+        recipe = saved_recipe(folder, CategoryTreeRecipe)
         if recipe.head.kind == "lightgbm":
-            return cls(recipe, workspace, lgb.Booster(model_file=str(folder / TREES)))
+            return cls(recipe, workspace, load_booster(folder / TREES))
         state = load_file(folder / NETWORK)
         head = make_head(len(state["mean"]), hidden=recipe.head.hidden, dropout=recipe.head.dropout)
         head.load_state_dict(state)

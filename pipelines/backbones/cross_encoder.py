@@ -21,7 +21,8 @@ from pipelines.config import TransformerRecipe
 from pipelines.progress import progress
 from pipelines.targets import EXTRA, SOFT, WEIGHT
 from pipelines.tokens import Inputs
-from pipelines.weights import resolve_weights
+from pipelines.trust import may_run_code
+from pipelines.weights import named_weights
 
 if TYPE_CHECKING:
     from pipelines.backbones.frozen_layers import FrozenLayers
@@ -64,10 +65,8 @@ class CrossEncoder:
         set_seed(self.workspace.seed)
         training = self.recipe.training
         rows, judged = self._slice(self._subsample(train))
-        weights = resolve_weights(
-            self.recipe.weights.name, source=self.recipe.weights.source, revision=self.recipe.weights.revision
-        )
-        reading = read_corpus(self.recipe, weights.folder, self.workspace.corpus, task)
+        weights = named_weights(self.recipe.weights)
+        reading = read_corpus(self.recipe, weights.folder, self.workspace.corpus, task, trusted=weights.trusted)
         others = self.workspace.others if self.recipe.joint else {}
         n_heads = 1 + len(others) if self.recipe.joint == "heads" else 1
         if self.workspace.init is None:
@@ -145,7 +144,9 @@ class CrossEncoder:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         values = json.loads((folders[0] / DETAILS).read_text(encoding="utf-8"))
         recipe = _RECIPES.validate_python(values["recipe"])
-        tokenizer = load_tokenizer(folders[0] / "tokenizer")
+        words = folders[0] / "tokenizer"
+        trusted = may_run_code(str(words), words, from_hub=False, asked=recipe.weights.trust_remote_code)
+        tokenizer = load_tokenizer(words, trusted=trusted)
         for model in restore_folds(recipe, folders, tokenizer):
             yield cls(recipe, workspace, model.to(device), tokenizer)
 

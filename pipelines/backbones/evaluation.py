@@ -15,6 +15,7 @@ from oof.threshold import best_threshold
 from pipelines.backbones.scoring import Logits, score_inputs
 from pipelines.sections import TrainingSection
 from pipelines.tokens import Inputs
+from pipelines.trackers import log_metrics
 
 log = logging.getLogger(__name__)
 
@@ -127,4 +128,5 @@ class BestWeights:
         found = {"step": step, "f1": f1, "auc": roc_auc_score(labels, scores), "log_loss": log_loss(labels, scores)}
         log.info("step %d: F1 %.4f, AUC %.4f, log loss %.4f on %s rows",
                  step, found["f1"], found["auc"], found["log_loss"], f"{len(labels):,}")  # fmt: skip
+        log_metrics({f"eval/{name}": float(found[name]) for name in ("f1", "auc", "log_loss")}, step)
         return {name: float(value) for name, value in found.items()}

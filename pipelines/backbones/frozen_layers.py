@@ -168,7 +168,7 @@ class FrozenLayers:
             states.flush()
 
         write_once(folder, write)
-        return StateRows(np.load(folder / STATES, mmap_mode="r"), begins, inputs.lengths)
+        return StateRows(np.load(folder / STATES, mmap_mode="r", allow_pickle=False), begins, inputs.lengths)
 
     def _fill(self, states: np.ndarray, lower: Any, inputs: TokenRows, batches: list[np.ndarray]) -> None:
         """The states of all rows, in the order of the batches: rows that train together lie together."""

@@ -12,11 +12,14 @@ from scipy import sparse
 from scipy.special import expit
 
 from competition.categories import leaf, levels
+from competition.errors import CompetitionError, Fault
 from competition.tasks import Task
+from oof.trees import load_booster
+from pipelines.array_files import read_arrays
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.candidates import places_in, standing_among, with_candidates
 from pipelines.backbones.pair_features import FEATURES, PairFeatures
-from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace
+from pipelines.backbones.protocol import DETAILS, PAIR, TRAIN_AGAIN, Corpus, Workspace, saved_recipe
 from pipelines.config import LexicalRecipe, NgramSection, View
 from pipelines.targets import Targets
 from pipelines.text import query_text
@@ -96,15 +99,10 @@ class Lexical:
     @classmethod
     def load(cls, folder: Path, workspace: Workspace) -> "Lexical":
         """The base learner that `save` wrote; words are weighed by the workspace's corpus, that of the same run."""
-        values = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
-        recipe = LexicalRecipe.model_validate(values["recipe"])
+        recipe = saved_recipe(folder, LexicalRecipe)
         if (folder / LINEAR).is_file():
-            with np.load(folder / LINEAR, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            return cls(recipe, workspace, Linear(**{**arrays, "bias": float(arrays["bias"])}))
-        import lightgbm as lgb
-
-        return cls(recipe, workspace, lgb.Booster(model_file=str(folder / TREES)))
+            return cls(recipe, workspace, _read_linear(folder / LINEAR))
+        return cls(recipe, workspace, load_booster(folder / TREES))
 
     def details(self) -> dict[str, Any]:
         """The head's kind."""
@@ -150,6 +148,18 @@ class Lexical:
                                    random_state=self.workspace.seed)  # fmt: skip
         model.fit(features[places], labels, sample_weight=weights)
         return Linear(mean, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+
+
+def _read_linear(path: Path) -> Linear:
+    arrays = read_arrays(path, ("mean", "scale", "weights", "bias"), what="a linear head", advice=TRAIN_AGAIN)
+    mean, scale, weights, bias = arrays.values()
+    if [array.ndim for array in (mean, scale, weights, bias)] != [1, 1, 1, 0] or len(mean) != len(scale):
+        fault = Fault(str(path), f"shapes {[array.shape for array in arrays.values()]}", "three vectors and a number")
+        raise CompetitionError("a linear head is damaged", faults=[fault], advice=TRAIN_AGAIN)
+    if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays.values()):
+        fault = Fault(str(path), "values that are no finite numbers")
+        raise CompetitionError("a linear head is damaged", faults=[fault], advice=TRAIN_AGAIN)
+    return Linear(mean, scale, weights, float(bias))
 
 
 def target_texts(targets: list[str], task: Task) -> list[list[str]]:

@@ -16,10 +16,11 @@ from pipelines.backbones.pair_store import ENCODER, pretrained_weights
 from pipelines.backbones.protocol import DETAILS, Workspace
 from pipelines.backbones.readers import read_corpus
 from pipelines.backbones.scoring import to_tensors
+from pipelines.backbones.tensors_only import tensors_only
 from pipelines.backbones.trainer import training_arguments
 from pipelines.config import CrossEncoderRecipe
 from pipelines.tokens import Inputs, TrainingBatches
-from pipelines.weights import load_checked, resolve_weights
+from pipelines.weights import load_checked, named_weights
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,9 @@ def pretrain_masked(recipe: CrossEncoderRecipe, space: Workspace, task: Task, fo
     from transformers import AutoModelForMaskedLM, set_seed
 
     set_seed(space.seed)
-    named = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
+    named = named_weights(recipe.weights)
     weights = pretrained_weights(named, space.init)
-    reading = read_corpus(recipe, named.folder, space.corpus, task)
+    reading = read_corpus(recipe, named.folder, space.corpus, task, trusted=named.trusted)
     model = load_checked(AutoModelForMaskedLM, weights, head_prefixes=HEADS, **loading(recipe.training))
     _train(model, reading.tokenizer, reading.tokens.inputs, recipe, space)
     model.base_model.save_pretrained(folder / ENCODER)
@@ -86,6 +87,8 @@ def _train(model: Any, tokenizer: Any, inputs: Inputs, recipe: CrossEncoderRecip
     trainer = GapTrainer(model=model, args=training_arguments(training, space, model), train_dataset=range(len(inputs)))
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(keep_checkpoints(training.checkpoint_minutes, dict))
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(trainer.args.output_dir)))
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    with tensors_only(checkpoint):
+        trainer.train(resume_from_checkpoint=checkpoint)
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     log.info("masked-language modelling on %s distinct pairs is done", f"{len(inputs):,}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from competition.errors import CompetitionError
+from pipelines import trust
 from pipelines.backbones.answers import answer_labels, with_answer_head
 from pipelines.backbones.packing import (
     ROW_STARTS,
@@ -22,11 +23,9 @@ from pipelines.weights import Weights, load_checked
 HEADS = ["score", "classifier", "pooler", "lm_head"]
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, *, trusted: bool = False) -> Any:
     """The tokenizer of a local folder, with a padding token: without one, rows of a batch could not be padded."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = trust.read_tokenizer(folder, trusted=trusted)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise CompetitionError(
@@ -96,9 +95,7 @@ def auto_class_of(recipe: TransformerRecipe) -> Any:
 
 def read_config(weights: Weights) -> Any:
     """The configuration of the network with these weights."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(weights.folder)
+    return trust.read_config(weights.folder, trusted=weights.trusted)
 
 
 def refuse_larger(auto_class: Any, weights: Weights, limit: float) -> None:
@@ -112,8 +109,9 @@ def refuse_larger(auto_class: Any, weights: Weights, limit: float) -> None:
     import torch
 
     config = read_config(weights).get_text_config()
-    with torch.device("meta"):
-        n_parameters = sum(p.numel() for p in auto_class.from_config(config).parameters())
+    with torch.device("meta"), trust.refusing_code(weights.folder):
+        network = auto_class.from_config(config, trust_remote_code=weights.trusted)
+    n_parameters = sum(p.numel() for p in network.parameters())
     if n_parameters > limit:
         raise CompetitionError(
             f"{weights.name} has {n_parameters:,} parameters, the limit is {int(limit):,}",
@@ -183,7 +181,7 @@ def text_part(model: Any) -> Any:
     if head is None:
         return model.language_model
     with torch.device("meta"):  # no memory and no time for weights that are replaced
-        text = classes[head].from_config(config)
+        text = classes[head].from_config(config, trust_remote_code=False)
     setattr(text, text.base_model_prefix, model.base_model.language_model)
     setattr(text, head, getattr(model, head))
     return text

@@ -19,10 +19,11 @@ from pipelines.backbones.protocol import DETAILS
 from pipelines.backbones.sharding import below, is_first_process, whole_weights
 from pipelines.backbones.two_towers import N_LABELS
 from pipelines.config import TransformerRecipe, TwoTowersRecipe
-from pipelines.weights import Weights, load_checked, resolve_weights
+from pipelines.weights import Weights, load_checked, named_weights, resolve_weights
 
 ADAPTER, MODEL, HEAD = "adapter", "model", "head.safetensors"
 ENCODER = "encoder"  # what masked-language modelling leaves: no head
+LORA_KEYS = ("task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save")
 
 
 def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None:
@@ -55,6 +56,7 @@ def restore_folds(recipe: TransformerRecipe, folders: Sequence[Path], tokenizer:
         if encoder is None or recipe.training.lora is None:
             encoder = _restore_encoder(recipe, folder, tokenizer, trainable=False)
         else:
+            encoder.add_adapter(f"model-{i}", saved_lora(folder / ADAPTER))
             encoder.load_adapter(folder / ADAPTER, adapter_name=f"model-{i}")
             encoder.set_adapter(f"model-{i}")
         yield (_restore_head(recipe, encoder, folder) if has_own_head(recipe) else encoder).eval()
@@ -72,7 +74,7 @@ def continue_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any,
         They are of another base model, pooling or adapter shape than the recipe's.
     """
     if (folder / ENCODER).is_dir():
-        stored = resolve_weights(str(folder / ENCODER), source="folder")
+        stored = _stored(folder / ENCODER, trust_remote_code=recipe.weights.trust_remote_code)
         return load_pair_model(recipe, stored, tokenizer, n_heads=n_heads)
     saved = json.loads((folder / DETAILS).read_text(encoding="utf-8"))["recipe"]
     _refuse_other_network(recipe, saved)
@@ -87,7 +89,8 @@ def pretrained_weights(weights: Weights, init: Path | None) -> Weights:
     """The whole weights that training begins with: those of pre-training where there are any."""
     if init is None:
         return weights
-    return resolve_weights(str(init / (ENCODER if (init / ENCODER).is_dir() else MODEL)), source="folder")
+    folder = init / (ENCODER if (init / ENCODER).is_dir() else MODEL)
+    return _stored(folder, trust_remote_code=weights.trusted)
 
 
 def has_head(init: Path | None) -> bool:
@@ -118,12 +121,38 @@ def _restore_encoder(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *,
     if (folder / ADAPTER).is_dir():
         from peft import PeftModel
 
-        weights = resolve_weights(recipe.weights.name, source=recipe.weights.source, revision=recipe.weights.revision)
-        base = base_network(recipe, weights, tokenizer)
-        return PeftModel.from_pretrained(base, folder / ADAPTER, is_trainable=trainable)
-    stored = resolve_weights(str(folder / MODEL), source="folder")
+        config = saved_lora(folder / ADAPTER)
+        base = base_network(recipe, named_weights(recipe.weights), tokenizer)
+        return PeftModel.from_pretrained(base, folder / ADAPTER, config=config, is_trainable=trainable)
+    stored = _stored(folder / MODEL, trust_remote_code=recipe.weights.trust_remote_code)
     encoder = load_checked(auto_class_of(recipe), stored, head_prefixes=(), **loading(recipe.training))
     return with_row_heads(recipe, encoder)
+
+
+def saved_lora(folder: Path) -> Any:
+    """The settings of saved adapters: those that we set, and no others.
+
+    peft knows kinds and settings that import modules or load a tokenizer with code of its own, all named by the file.
+
+    Raises
+    ------
+    CompetitionError
+        There are no such settings, or no safetensors beside them.
+    """
+    from peft import LoraConfig
+
+    file, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise CompetitionError("an adapter has no weights", faults=[Fault(str(weights), "no such file")])
+    try:
+        values = json.loads(file.read_bytes())
+        return LoraConfig(**{key: values[key] for key in LORA_KEYS if key in values}, inference_mode=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise CompetitionError("an adapter cannot be read", faults=[Fault(str(file), str(error))]) from error
+
+
+def _stored(folder: Path, *, trust_remote_code: bool) -> Weights:
+    return resolve_weights(str(folder), source="folder", trust_remote_code=trust_remote_code)
 
 
 def _restore_head(recipe: TransformerRecipe, encoder: Any, folder: Path) -> Any:

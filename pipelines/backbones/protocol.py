@@ -4,15 +4,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from competition.categories import CategoryTree
+from competition.errors import CompetitionError, Fault
+from competition.json_files import read_json
 from competition.tasks import Task
 
+R = TypeVar("R", bound=BaseModel)
+
 DETAILS = "backbone.json"
+TRAIN_AGAIN = "delete the part's folder and train it again"
 PAIR = ["language", "query", "query_en", "target"]
 
 
@@ -112,3 +118,18 @@ class Backbone(Protocol):
     def details(self) -> dict[str, Any]:
         """Where weights came from, parameter counts: what the manifest should remember."""
         ...
+
+
+def read_details(folder: Path) -> dict[str, Any]:
+    """What `save` wrote beside the weights: the recipe, of some kind; a CompetitionError if it is damaged."""
+    shape = {"recipe": {"kind": str}}
+    return read_json(folder / DETAILS, shape, what="the description of saved weights", advice=TRAIN_AGAIN)
+
+
+def saved_recipe(folder: Path, kind: type[R]) -> R:
+    """The recipe that weights were saved with; a CompetitionError if it is none of this kind."""
+    try:
+        return kind.model_validate(read_details(folder)["recipe"])
+    except ValidationError as error:
+        faults = [Fault(str(folder / DETAILS), str(item["loc"])[:80], item["msg"][:200]) for item in error.errors()]
+        raise CompetitionError("the recipe of saved weights is damaged", faults=faults, advice=TRAIN_AGAIN) from error

@@ -160,14 +160,16 @@ def _token_rows(inputs: Inputs) -> TokenRows:
     return inputs
 
 
-def read_corpus(recipe: TransformerRecipe, folder: Path, corpus: Corpus, task: Task) -> Reading:
+def read_corpus(
+    recipe: TransformerRecipe, folder: Path, corpus: Corpus, task: Task, *, trusted: bool = False
+) -> Reading:
     """The reading of a run's texts with the tokenizer in `folder`; made once for all folds of a process."""
-    return _read_corpus(recipe.model_copy(update={"training": None, "description": ""}), folder, corpus, task)
+    return _read_corpus(recipe.model_copy(update={"training": None, "description": ""}), folder, corpus, task, trusted)
 
 
 @lru_cache(maxsize=4)
-def _read_corpus(recipe: TransformerRecipe, folder: Path, corpus: Corpus, task: Task) -> Reading:
-    return reading_of(recipe, load_tokenizer(folder), corpus, task)
+def _read_corpus(recipe: TransformerRecipe, folder: Path, corpus: Corpus, task: Task, trusted: bool) -> Reading:
+    return reading_of(recipe, load_tokenizer(folder, trusted=trusted), corpus, task)
 
 
 @lru_cache(maxsize=4)

@@ -20,11 +20,13 @@ from pipelines.backbones.packing import laid_out
 from pipelines.backbones.protocol import Workspace
 from pipelines.backbones.scoring import Logits
 from pipelines.backbones.sharding import fsdp_settings, is_sharded, n_processes, share_out_on_cpu
+from pipelines.backbones.tensors_only import tensors_only
 from pipelines.backbones.vocabulary import trimmed_vocabulary
 from pipelines.memory import MemoryShortageError, SmallerPiecesError, first_line, free_memory, out_of_memory
 from pipelines.progress import report_progress
 from pipelines.sections import TrainingSection
 from pipelines.tokens import TrainingBatches
+from pipelines.trackers import log_metrics
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +98,8 @@ def train_network(
             checkpoint = last_checkpoint(Path(trainer.args.output_dir))
         if checkpoint:
             log.info("going on from %s", checkpoint)
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with tensors_only(checkpoint):
+            trainer.train(resume_from_checkpoint=checkpoint)
         refuse_bad_weights(model, step=trainer.state.global_step)
         assert is_sharded(model) == bool(trainer.args.fsdp), "shared out where asked for, and nowhere else"
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it scores differently until reloaded
@@ -330,5 +333,7 @@ def _log_progress() -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
                 log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, float(logs["loss"]))
+                told = {name: logs.get(name) for name in ("loss", "learning_rate", "grad_norm")}
+                log_metrics({f"train/{name}": value for name, value in told.items()}, state.global_step)
 
     return LogProgress()

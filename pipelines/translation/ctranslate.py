@@ -99,5 +99,5 @@ class CTranslate:
     def _convert(self, folder: Path) -> None:
         from ctranslate2.converters import TransformersConverter
 
-        converter = TransformersConverter(str(self.weights.folder))
+        converter = TransformersConverter(str(self.weights.folder), trust_remote_code=self.weights.trusted)
         converter.convert(str(folder), quantization=self.recipe.compute_type)

@@ -8,6 +8,7 @@ from typing import IO
 
 from competition.errors import CompetitionError, Fault
 from competition.languages import iso_code
+from competition.regular_files import refuse_irregular
 
 LANGUAGE = re.compile("[a-z]{2,3}")
 
@@ -26,6 +27,7 @@ def read_glossaries(files: Sequence[Path]) -> dict[str, list[str]]:
     faults: list[Fault] = []
     for file in files:
         try:
+            refuse_irregular(file)
             with file.open(encoding="utf-8-sig", newline="") as lines:
                 tables.append(_read(lines, file.name, faults))
         except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -2,12 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
-from competition.errors import CompetitionError, Fault
-from pipelines.config import Section, WeightsSection, parse_override, read_toml, set_key
+from competition.errors import CompetitionError
+from competition.regular_files import is_file
+from pipelines.config import (
+    Section,
+    WeightsSection,
+    parse_override,
+    read_toml,
+    section_fault,
+    set_key,
+    shown,
+)
+from pipelines.secrets import refuse_secrets
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -115,9 +125,9 @@ def load_translation_recipe(name: str, overrides: Sequence[str] = ()) -> Transla
         No such recipe, not TOML, unknown keys or values out of range: all of them, with file and key.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
-    if not path.is_file():
+    if not is_file(path):
         raise CompetitionError(
-            f"no translation recipe is called {name!r}",
+            f"no translation recipe is called {shown(name)}",
             advice=f"name one of {', '.join(translation_recipe_names())}, or the path of a .toml file",
         )
     values = read_toml(path)
@@ -125,15 +135,11 @@ def load_translation_recipe(name: str, overrides: Sequence[str] = ()) -> Transla
         recipe, key, value = parse_override(override)
         if recipe in (None, path.stem):
             set_key(values, key.split("."), value)
+    refuse_secrets(values, path.name)
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        faults = [_fault(path.name, item) for item in error.errors()]
+        faults = [section_fault(path.name, item) for item in error.errors()]
         raise CompetitionError(
             f"translation recipe {name!r} is not usable", faults=faults, advice="mend the keys named"
         ) from error
-
-
-def _fault(file: str, item: Any) -> Fault:
-    key = ".".join(str(part) for part in item["loc"][1:]) or "kind"
-    return Fault(f"{file}: {key}", f"{item['msg']} (found {item.get('input')!r})")

@@ -7,7 +7,8 @@ from typing import Any
 
 from competition.languages import iso_code
 from pipelines.translation.recipe import NetworkRecipe, Seq2SeqRecipe
-from pipelines.weights import Weights, load_checked, resolve_weights
+from pipelines.trust import read_tokenizer
+from pipelines.weights import Weights, load_checked, named_weights
 
 # fmt: off
 FLORES = {
@@ -149,8 +150,7 @@ class Seq2Seq:
 
 def find_weights(recipe: NetworkRecipe) -> Weights:
     """The recipe's weights on this disk."""
-    weights = recipe.weights
-    return resolve_weights(weights.name, source=weights.source, revision=weights.revision)
+    return named_weights(recipe.weights)
 
 
 def network_identity(recipe: NetworkRecipe, weights: Weights) -> dict[str, Any]:
@@ -161,9 +161,8 @@ def network_identity(recipe: NetworkRecipe, weights: Weights) -> dict[str, Any]:
 
 def load_languages(recipe: NetworkRecipe, weights: Weights) -> Languages:
     """`Languages` with the tokenizer of some weights."""
-    from transformers import AutoTokenizer
-
-    return Languages(AutoTokenizer.from_pretrained(weights.folder), recipe.style, recipe.max_length)
+    tokenizer = read_tokenizer(weights.folder, trusted=weights.trusted)
+    return Languages(tokenizer, recipe.style, recipe.max_length)
 
 
 def usable_device(asked: str) -> str:

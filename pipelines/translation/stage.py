@@ -13,7 +13,7 @@ from competition.languages import ENGLISH, UNKNOWN
 from competition.rows import read_competition
 from competition.tasks import get_task
 from pipelines.prepare import TRANSLATION_COLUMNS, keep_translations
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, read_split
 from pipelines.translation.quality import quality_table
 from pipelines.translation.work import Translating, translate_pairs
 
@@ -28,8 +28,9 @@ def queries_of_data(folder: Path, tasks: Sequence[str]) -> pd.DataFrame:
 
 def queries_of_run(run: RunFolder) -> pd.DataFrame:
     """The distinct queries of a run, see `distinct_queries`."""
-    files = [run.rows_file(task.name, split) for task in run.tasks() for split in run.splits(task.name)]
-    return distinct_queries(pd.read_parquet(file, columns=["language", "query"]) for file in files)
+    return distinct_queries(
+        read_split(run, task.name, split) for task in run.tasks() for split in run.splits(task.name)
+    )
 
 
 def distinct_queries(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
