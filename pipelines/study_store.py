@@ -20,8 +20,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from competition.errors import CompetitionError, Fault, MismatchError
-from competition.json_files import read_json
-from competition.regular_files import refuse_irregular
+from competition.json_files import parse_json, read_json
+from competition.regular_files import read_bytes
 from pipelines.run_folder import write_text
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ class StudyStore:
         lock = FileLock(self.root / ".journal.lock")
         try:
             if self.journal.exists():
-                refuse_irregular(self.journal, most=MOST_JOURNAL_BYTES)
+                with lock:
+                    _refuse_broken(self.journal)
             storage = JournalStorage(JournalFileBackend(str(self.journal), lock_obj=lock))
             study = optuna.create_study(
                 storage=storage,
@@ -205,6 +206,22 @@ def counts(trial: "optuna.trial.FrozenTrial") -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     return read_json(path, {}, what="a study", advice="delete the study's folder, or give --study a new name")
+
+
+def _refuse_broken(journal: Path) -> None:
+    """Nothing if every line of a journal is one JSON object; optuna notices a broken last line after it has added to it.
+
+    Raises
+    ------
+    OSError, ValueError
+        It is no file, or has a line that is none.
+    """
+    *lines, rest = read_bytes(journal, most=MOST_JOURNAL_BYTES).split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not isinstance(parse_json(line), dict):
+            raise ValueError(f"line {number} is no JSON object")
+    if rest:
+        raise ValueError(f"line {len(lines) + 1} is cut off")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from competition.errors import CompetitionError, Fault
+from competition.regular_files import refuse_irregular
 from competition.tasks import Task
 from submissions.build import MANIFEST_NAME, ZIP_NAME, Fields, RowId, csv_name, text_name
 from submissions.formats import (
@@ -215,6 +216,7 @@ def zip_sources(path: Path, tasks: Sequence[Task]) -> tuple[list[Source], list[F
     """The members of a zip for upload, and what is wrong with it: flat, one file per task, nothing else."""
     names = {text_name(task): task for task in tasks}
     try:
+        refuse_irregular(path)
         with zipfile.ZipFile(path) as archive:
             members = [info.orig_filename for info in archive.infolist()]
             known = archive.namelist()
