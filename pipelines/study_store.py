@@ -209,7 +209,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _refuse_broken(journal: Path) -> None:
-    """Nothing if every line of a journal is one JSON object; optuna notices a broken last line after it has added to it.
+    """Nothing if every line of a journal is one JSON object: a broken last one optuna notices too late.
 
     Raises
     ------
