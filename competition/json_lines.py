@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,21 +82,30 @@ class _Oddities:
         elif self.crlf:
             yield Finding(0, "the lines end in CR LF")
         counts = Counter(self.codes)
-        for name in dict.fromkeys(name for layout in self.layouts for name in layout):
-            having = {code for layout, code in self.layouts.items() if name in layout}
+        lines_by_code: dict[int, list[int]] = {}
+        for line, code in zip(lines, self.codes, strict=True):
+            lines_by_code.setdefault(code, []).append(line)
+        codes_of: dict[str, set[int]] = {}
+        for layout, code in self.layouts.items():
+            for name in layout:
+                codes_of.setdefault(name, set()).add(code)
+        for name, having in codes_of.items():
             n_having = sum(counts[code] for code in having)
             if n_having == len(lines):
                 if name not in wanted:
                     yield Finding(0, f"every line has a further field {name!r}")
             elif name not in wanted or 2 * n_having < len(lines):
                 said = f"the line has a {'' if name in wanted else 'further '}field {name!r}, which others lack"
-                yield from self._each(lines, having, said)
+                yield from (Finding(line, said) for line in _lines_of(having, lines_by_code))
             else:
                 others = set(counts) - having
-                yield from self._each(lines, others, f"the line lacks the field {name!r}, which others have")
+                said = f"the line lacks the field {name!r}, which others have"
+                yield from (Finding(line, said) for line in _lines_of(others, lines_by_code))
 
-    def _each(self, lines: Sequence[int], codes: set[int], said: str) -> Iterator[Finding]:
-        return (Finding(line, said) for line, code in zip(lines, self.codes, strict=True) if code in codes)
+
+def _lines_of(codes: set[int], lines: Mapping[int, Sequence[int]]) -> list[int]:
+    """The lines whose records have any of these codes, in order; `lines` is by code."""
+    return sorted(line for code in codes for line in lines[code])
 
 
 def _mend_json(line: bytes, number: int, findings: list[Finding]) -> object:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 Kind = Literal["id", "text", "text or null", "whole number", "number", "truth value", "label"]
 """What a column holds: an id is a whole number or text, a label is 0, 1 or null."""
 
-BATCH_ROWS = 16_384
-ROWS_PER_BYTE = 100
-FEW_ROWS = 1_000_000
+BATCH_ROWS = 2_048
+ROWS_PER_BYTE = 4
+FEW_ROWS = 100_000
 GROWTH = 100
-FEW_BYTES = 2**30
+FEW_BYTES = 2**28
 """Runs of equal values pack well, bombs pack better: rows per byte, and bytes per byte, above these are refused."""
 
 
@@ -53,7 +53,7 @@ def read_frame(
     found = [fault for name in asked if (fault := _column_fault(table, name, known.get(name), where=str(path)))]
     if found:
         raise CompetitionError(f"{what} is damaged", faults=found, advice=advice)
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, date_as_object=False)
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(ignore_metadata=True)
     for name, kind in known.items():
         if kind == "label":
             frame[name] = frame[name].astype("Int8")
@@ -86,7 +86,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "tuple[list[
             wanted = names if columns is None else [name for name in columns if name in names]
             batches, n_bytes = [], 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-                n_bytes += batch.nbytes
+                n_bytes += sum(map(_n_bytes, batch.columns))
                 _refuse_bomb(n_bytes, "bytes of values", max(FEW_BYTES, size * GROWTH))
                 batches.append(batch)
             schema = batches[0].schema if batches else file.schema_arrow
@@ -111,6 +111,17 @@ def reason(error: BaseException) -> str:
     'no such thing'
     """
     return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+def _n_bytes(column: "pa.Array") -> int:
+    """The bytes of a column; where it holds categories, those that their values will take."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (pa.types.is_dictionary(column.type) and _holds(column.type.value_type, "text")):
+        return int(column.nbytes)
+    column.validate(full=True)
+    return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
 
 
 def _without_categories(table: "pa.Table") -> "pa.Table":

@@ -18,7 +18,7 @@ from oof.frame import PredictionFrame
 from oof.logistic import FittedLogistic, LanguageFits
 from oof.paths import PREFIX as PATH
 from oof.state import read_state, write_state
-from oof.trees import booster_of, read_text
+from oof.trees import load_trees
 from oof.weights import sigmoid
 
 if TYPE_CHECKING:
@@ -102,9 +102,7 @@ class FittedLightGBM:
     def from_folder(cls, folder: Path) -> "FittedLightGBM":
         """What `to_folder` wrote."""
         state = read_state(folder, cls.shape)
-        trees = read_text(folder / TREES_FILE)
-        if state["n_rounds"]:
-            booster_of(trees, where=str(folder / TREES_FILE), n_features=len(state["features"]))
+        trees = load_trees(folder / TREES_FILE, n_features=len(state["features"])) if state["n_rounds"] else ""
         offset = FittedLogistic.from_state(state["offset"])
         return cls(offset, tuple(state["languages"]), tuple(state["features"]), state["n_rounds"], trees)
 

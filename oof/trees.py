@@ -1,7 +1,7 @@
 """LightGBM's text format, checked before LightGBM reads it.
 
 LightGBM believes its files: a child that points nowhere is read beyond the end of an array, a loop of children never
-ends, and wrong `tree_sizes` are read from wherever they point to.
+ends, wrong `tree_sizes` are read from wherever they point to, and a stray line among the parameters ends the process.
 """
 
 import math
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     import lightgbm as lgb
 
 MOST_BYTES = 512 * 2**20
-HEAD = {"num_class": "1", "num_tree_per_iteration": "1"}
+HEAD = {"num_class": "1", "num_tree_per_iteration": "1", "objective": "binary sigmoid:1"}
+HEAD_KEYS = (
+    "version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx", "objective", "feature_names",
+    "feature_infos",
+)  # fmt: skip
+TREE_KEYS = (
+    "num_leaves", "num_cat", "split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child",
+    "leaf_value", "leaf_weight", "leaf_count", "internal_value", "internal_weight", "internal_count", "cat_boundaries",
+    "cat_threshold", "is_linear", "shrinkage",
+)  # fmt: skip
 CATEGORICAL = 1  # the lowest bit of a decision's type
 INTEGER = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 
@@ -30,34 +39,30 @@ def load_booster(path: Path) -> "lgb.Booster":
     CompetitionError
         It is not there, or is none.
     """
-    return booster_of(read_text(path), where=str(path))
+    import lightgbm as lgb
 
-
-def read_text(path: Path) -> str:
-    """The text of a model's file; a CompetitionError if it is not there or not UTF-8."""
+    trees = load_trees(path)
     try:
-        return read_bytes(path, most=MOST_BYTES).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return lgb.Booster(model_str=trees)
+    except lgb.basic.LightGBMError as error:
         raise _damaged(str(path), str(error)) from error
 
 
-def booster_of(text: str, *, where: str, n_features: int | None = None) -> "lgb.Booster":
-    """The trees of a text, which `where` names in an error; `n_features` is how many they must look at.
+def load_trees(path: Path, *, n_features: int | None = None) -> str:
+    """The text of the trees in a file, safe for LightGBM to read; `n_features` is how many they must look at.
 
     Raises
     ------
     CompetitionError
-        The text is no model of one class, or its trees are none.
+        The file is not there, is no model of one class, or its trees are none.
     """
-    import lightgbm as lgb
-
     try:
-        found = check_trees(text)
+        found, trees = checked_trees(read_bytes(path, most=MOST_BYTES).decode("utf-8"))
         if n_features is not None and found != n_features:
             raise ValueError(f"the trees look at {found} features, not at {n_features}")
-        return lgb.Booster(model_str=text)
-    except (ValueError, OverflowError, lgb.basic.LightGBMError) as error:
-        raise _damaged(where, str(error)) from error
+    except (OSError, ValueError, OverflowError) as error:
+        raise _damaged(str(path), str(error)) from error
+    return trees
 
 
 def _damaged(where: str, found: str) -> CompetitionError:
@@ -68,8 +73,10 @@ def _damaged(where: str, found: str) -> CompetitionError:
     )
 
 
-def check_trees(text: str) -> int:
-    """The number of features that the trees of a LightGBM model look at.
+def checked_trees(text: str) -> tuple[int, str]:
+    """The number of features that the trees of a LightGBM model look at, and the text of the trees alone.
+
+    Further lines and the parameters of training, which have no part in prediction, are left out.
 
     Raises
     ------
@@ -87,15 +94,20 @@ def check_trees(text: str) -> int:
     names, infos = values.get("feature_names", "").split(" "), values.get("feature_infos", "").split(" ")
     if not len(names) == len(infos) == n_features:
         raise ValueError(f"it has {n_features} features, {len(names)} names and {len(infos)} descriptions of them")
-    sizes = [len(f"Tree={block}\n".encode()) for block in blocks]
-    if blocks and "tree_sizes" in values and _integers(values, "tree_sizes", len(blocks)) != sizes:
-        raise ValueError("tree_sizes are not the sizes of its trees")
-    for number, block in enumerate(blocks):
+    trees = [_values(block) for block in blocks]
+    for number, tree in enumerate(trees):
         try:
-            _check_tree(_values(block), n_features)
+            _check_tree(tree, n_features)
         except ValueError as error:
             raise ValueError(f"tree {number}: {error}") from error
-    return n_features
+    lines = ["tree", *_lines(values, HEAD_KEYS), ""]
+    for number, tree in enumerate(trees):
+        lines += [f"Tree={number}", *_lines(tree, TREE_KEYS), "", ""]
+    return n_features, "\n".join([*lines, "end of trees", "", "pandas_categorical:null", ""])
+
+
+def _lines(values: Mapping[str, str], keys: Sequence[str]) -> list[str]:
+    return [f"{key}={values[key]}" for key in keys if key in values]
 
 
 def _check_tree(values: Mapping[str, str], n_features: int) -> None:

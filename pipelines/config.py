@@ -5,6 +5,7 @@ Every kind may have a table ``[extra]``: pseudo-labelled or translated rows to t
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipelines.sections import WeightsSection as WeightsSection
 RECIPES = Path(__file__).parent / "recipes"
 
 MOST_BYTES = 2**20
+DOTTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){40}""")
 LONGEST_OVERRIDE = 10_000
 MOST_SHOWN = 80
 
@@ -358,6 +360,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     ValueError
         It is none, or is nested so deep that nothing could be done with it.
     """
+    if DOTTED.search(text):  # tomllib takes quadratic time and memory for them
+        raise ValueError("a key has too many dots")
     try:
         values = tomllib.loads(text)
     except RecursionError as error:

@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 
 from competition.artefacts import FILES, MANIFEST, hashes, write_manifest, write_text
 from competition.errors import CompetitionError, Fault, MismatchError
-from competition.json_files import read_json
-from competition.regular_files import refuse_irregular
+from competition.json_files import parse_json, read_json
+from competition.regular_files import read_bytes
 from oof.journal import open_journal
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class StudyStore:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             if self.journal.exists():
-                refuse_irregular(self.journal, most=MOST_JOURNAL_BYTES)
+                _refuse_broken(self.journal)
             storage = open_journal(self.journal)
             study = optuna.create_study(
                 storage=storage,
@@ -211,6 +211,20 @@ def counts(trial: "optuna.trial.FrozenTrial") -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     return read_json(path, {}, what="a study", advice="delete the study's folder, or give --study a new name")
+
+
+def _refuse_broken(journal: Path) -> None:
+    """Nothing if every line of a journal is one JSON object; what follows the last one is cut off by `open_journal`.
+
+    Raises
+    ------
+    OSError, ValueError
+        It is no file, or has a line that is none.
+    """
+    *lines, _unfinished = read_bytes(journal, most=MOST_JOURNAL_BYTES).split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not isinstance(parse_json(line), dict):
+            raise ValueError(f"line {number} is no JSON object")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

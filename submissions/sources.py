@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from competition.errors import CompetitionError, Fault
+from competition.json_files import parse_json
+from competition.regular_files import refuse_irregular
 from competition.tasks import Task
 from submissions.build import MANIFEST_NAME, ZIP_NAME, Fields, RowId, csv_name, text_name
 from submissions.formats import (
@@ -199,10 +199,12 @@ def _folder_sources(folder: Path, tasks: Sequence[Task]) -> tuple[list[Source], 
 
 def _digest_faults(files: Mapping[str, Path]) -> list[Fault]:
     try:
-        listed = orjson.loads(files[MANIFEST_NAME].read_bytes())["files"]
+        listed = parse_json(files[MANIFEST_NAME].read_bytes())["files"]
         digests = {name: entry["sha256"] for name, entry in listed.items()}
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        return [Fault(MANIFEST_NAME, f"lists no files: {error!r}", "the sha256 of every file")]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [Fault(MANIFEST_NAME, f"lists no files: {str(error)[:200]}", "the sha256 of every file")]
+    if not all(isinstance(digest, str) for digest in digests.values()):
+        return [Fault(MANIFEST_NAME, "lists digests that are no text", "the sha256 of every file")]
     faults = [Fault(name, "is not there", f"listed in {MANIFEST_NAME}") for name in digests if name not in files]
     return faults + [
         Fault(name, "is not the file that was written", f"sha256 {digest}, as in {MANIFEST_NAME}")
@@ -215,6 +217,7 @@ def zip_sources(path: Path, tasks: Sequence[Task]) -> tuple[list[Source], list[F
     """The members of a zip for upload, and what is wrong with it: flat, one file per task, nothing else."""
     names = {text_name(task): task for task in tasks}
     try:
+        refuse_irregular(path)
         with zipfile.ZipFile(path) as archive:
             members = [info.orig_filename for info in archive.infolist()]
             known = archive.namelist()
