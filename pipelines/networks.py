@@ -16,7 +16,12 @@ from pipelines.sections import LoraSection
 TABLE = Path(__file__).with_name("networks.toml")
 
 Family = Literal["encoder", "disentangled", "decoder"]
-ENCODERS = {"bert": "encoder", "xlm-roberta": "encoder", "roberta": "encoder", "deberta-v2": "disentangled"}
+ENCODERS: dict[str, Family] = {
+    "bert": "encoder",
+    "xlm-roberta": "encoder",
+    "roberta": "encoder",
+    "deberta-v2": "disentangled",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Network:
         try:
             heads, hidden = values["num_attention_heads"], values["hidden_size"]
             width = values.get("head_dim") or hidden // heads
-            family = values.get("family") or ENCODERS.get(values.get("model_type", ""), "decoder")
+            family: Family = values.get("family") or ENCODERS.get(values.get("model_type", ""), "decoder")
             return cls(
                 family=family,
                 hidden=hidden,

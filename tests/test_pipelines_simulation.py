@@ -1,6 +1,5 @@
 """The simulated scheduler: hand-computed cases, and what holds for every schedule."""
 
-from collections import defaultdict
 
 import pytest
 from hypothesis import given

@@ -1,0 +1,95 @@
+"""Entries of `pipelines/rates.toml` from finished runs of different size, and how well they foretell another run.
+
+    python benchmarks/rates.py --runs RUN-A RUN-B [--source "2026-11-24, ..."]      # prints TOML
+    python benchmarks/rates.py --runs RUN-A --foretell RUN-B                        # predicted and actual seconds
+
+Made with ``relstack sample DATA --train-rows 3000 --dev-rows 750 --test-rows 750`` (and 6000, 12000) and ``relstack
+run`` with an empty `$RELSTACK_CACHE` each, one thread. A foretelling uses the runs named, else the shipped table.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pipelines.rates import Line, Observation, observed, observed_stages, rate_of
+from pipelines.run_folder import RunFolder
+
+
+def learner_entries(runs: Sequence[RunFolder], source: str) -> list[str]:
+    """One ``[[learner]]`` entry per task and base learner."""
+    places: dict[tuple[str, str], list[Observation]] = defaultdict(list)
+    for run in runs:
+        for part in observed(run):
+            places[part.key.task, part.key.learner].append(part)
+    entries = []
+    for (task, learner), parts in places.items():
+        rate = rate_of(parts, None)
+        lines = {"fit": rate.fit, "predict": rate.predict, "first": rate.first}
+        lines |= {"kept": rate.kept, "memory": rate.memory}
+        values = [f"{name} = {numbers(line)}" for name, line in lines.items()]
+        entries.append("\n".join(["[[learner]]", f"name = {json.dumps(learner)}", f'task = "{task}"', *values,
+                                  f"source = {json.dumps(source)}"]))  # fmt: skip
+    return entries
+
+
+def stage_entries(runs: Sequence[RunFolder], source: str) -> list[str]:
+    """One ``[[stage]]`` entry per stage besides training."""
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for run in runs:
+        for stage, point in observed_stages(run).items():
+            points[stage].append(point)
+    return [
+        f'[[stage]]\nname = "{stage}"\nseconds = {numbers(Line.through(found))}\nsource = {json.dumps(source)}'
+        for stage, found in points.items()
+    ]
+
+
+def numbers(line: Line) -> list[float]:
+    """Fixed part and part per row, four digits each."""
+    return [float(f"{value:.4g}") for value in (line.fixed, line.per_row)]
+
+
+def foretold(run: RunFolder, others: Sequence[RunFolder]) -> pd.DataFrame:
+    """Stage, predicted and actual seconds of a finished run, estimated as if it had not begun."""
+    from pipelines.planning import plan_run, stage_of
+
+    settings = run.settings()
+    plan = plan_run(RunFolder(run.root / "not-begun"), settings, others)
+    predicted: dict[str, float] = defaultdict(float)
+    for job in plan:
+        predicted[stage_of(job)] += job.seconds
+    actual: dict[str, float] = defaultdict(float)
+    for part in observed(run):
+        actual[f"train {part.key.task}/{part.key.learner}"] += part.fit_seconds + part.predict_seconds
+    for stage, (_, seconds) in observed_stages(run).items():
+        actual[stage] += seconds
+    table = pd.DataFrame({"predicted": predicted, "actual": actual}).dropna()
+    table.loc["total"] = table.sum()
+    table["ratio"] = table["predicted"] / table["actual"]
+    return table.round(2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", nargs="*", default=[], type=Path, help="finished runs")
+    parser.add_argument("--foretell", type=Path, help="a finished run to compare the estimate with")
+    parser.add_argument("--source", default="measured on this machine", help="what the entries say of themselves")
+    args = parser.parse_args()
+    runs = [RunFolder(root) for root in args.runs]
+    if args.foretell is None:
+        print("\n\n".join([*learner_entries(runs, args.source), *stage_entries(runs, args.source)]))
+        return
+    table = foretold(RunFolder(args.foretell), runs)
+    print(table.to_string())
+    largest = table.drop(index="total")["ratio"]
+    print(f"RESULT estimate_over_actual_total {table.loc['total', 'ratio']:.2f}")
+    print(f"RESULT estimate_over_actual_least {largest.min():.2f}")
+    print(f"RESULT estimate_over_actual_most {largest.max():.2f}")
+
+
+if __name__ == "__main__":
+    main()
