@@ -55,13 +55,13 @@ def numbers(line: Line) -> list[float]:
 
 def foretold(run: RunFolder, others: Sequence[RunFolder]) -> pd.DataFrame:
     """Stage, predicted and actual seconds of a finished run, estimated as if it had not begun."""
-    from pipelines.planning import plan_run, stage_of
+    from pipelines.planning import plan_run
 
     settings = run.settings()
     plan = plan_run(RunFolder(run.root / "not-begun"), settings, others)
     predicted: dict[str, float] = defaultdict(float)
     for job in plan:
-        predicted[stage_of(job)] += job.seconds
+        predicted[job.group] += job.seconds
     actual: dict[str, float] = defaultdict(float)
     for part in observed(run):
         actual[f"train {part.key.task}/{part.key.learner}"] += part.fit_seconds + part.predict_seconds

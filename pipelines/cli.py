@@ -15,14 +15,17 @@ from pipelines.cli_estimates import estimate_commands, plan_options, show_plan
 from pipelines.cli_models import model_commands
 from pipelines.cli_options import (
     Command,
+    engine_options,
     format_option,
     names_of,
+    pairs_of,
     run_folder,
     run_option,
     set_option,
     task_option,
 )
 from pipelines.cli_selftraining import selftraining_commands
+from pipelines.cli_status import status
 from pipelines.cli_translate import translate_commands
 
 if TYPE_CHECKING:
@@ -252,38 +255,40 @@ def leaderboard(run_dir: Path, by: str, task: str | None, output: Any) -> None:
     print_table(frame[frame["task"] == task] if task else frame, output)
 
 
-@main.command()
-@run_option
-@format_option
-@click.option("--timings", is_flag=True, help="Seconds and peak memory of every stage instead.")
-def status(run_dir: Path, output: Any, timings: bool) -> None:
-    """Which parts of a run are there, and what remains to be done."""
-    from pipelines.output import print_table
-    from pipelines.timing import timing_table
-    from pipelines.train import job_table
-
-    run = run_folder(run_dir)
-    print_table(timing_table(run) if timings else job_table(run), output)
+main.add_command(status)
 
 
 @main.command()
 @settings_options
 @click.option("--recipes", default=DEFAULT_RECIPES, show_default=True, help="Base learners: names or .toml files.")
 @set_option
+@engine_options
 @plan_options
 @format_option
 def run(
-    run_dir: Path, dry_run: bool, rates_from: tuple[Path, ...], gpus: str | None, output: Any, **options: Any
+    run_dir: Path,
+    engine: str,
+    workers: int | None,
+    cpus: int | None,
+    address: str | None,
+    slurm: str | None,
+    dry_run: bool,
+    rates_from: tuple[Path, ...],
+    gpus: str | None,
+    output: Any,
+    **options: Any,
 ) -> None:
     """Do everything: read, clean, split, train every base learner, stack, blend, submit, leaderboard."""
     from pipelines.engine import run_all
+    from pipelines.engines.protocol import EngineOptions
     from pipelines.output import print_table
 
     folder, settings = run_folder(run_dir), _settings(**options)
+    where = EngineOptions(workers, cpus, address, pairs_of(slurm or ""))
     if dry_run:
-        show_plan(folder, settings, output=output, rates_from=rates_from, gpus=gpus)
+        show_plan(folder, settings, output=output, rates_from=rates_from, gpus=gpus, engine=engine, workers=workers)
         return
-    board = run_all(folder, settings)
+    board = run_all(folder, settings, engine=engine, options=where)
     if output == "json":
         print(board.to_json())
     else:

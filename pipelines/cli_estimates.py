@@ -50,13 +50,15 @@ def show_plan(
     output: Any,
     rates_from: tuple[Path, ...] = (),
     gpus: str | None = None,
-    workers: int = 1,
+    engine: str = "here",
+    workers: int | None = None,
 ) -> None:
     """Print the jobs on stdout; on stderr what they add up to by base learner and stage, and the wall time."""
     from pipelines.output import print_table, table_text
     from pipelines.planning import group_table, other_runs, plan_run, plan_table, schedule_of, slots_here
+    from pipelines.progress import available_threads
 
-    slots = slots_here(workers, gpus)
+    slots = slots_here(1 if engine == "here" else workers or available_threads(), gpus)
     plan = plan_run(run, settings, other_runs(rates_from), slots=slots)
     print_table(plan_table(plan), output)
     click.echo(table_text(group_table(plan)), err=True)

@@ -22,8 +22,12 @@ def model_commands() -> list[click.Command]:
 @set_option
 def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tuple[str, ...]) -> None:
     """Fit one base learner without one fold; score that fold, dev and test: one part."""
+    from contextlib import nullcontext
+
     from oof.store import PartKey
     from pipelines.config import learner_name
+    from pipelines.job_state import working
+    from pipelines.jobs import TRAIN, job_name
     from pipelines.timing import timed
     from pipelines.train import train as make_part
 
@@ -32,7 +36,8 @@ def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tup
     folds = range(run.folds(task).plan.n_splits) if fold is None else [fold]
     for k in folds:
         key = PartKey(task, learner_name(model), k)
-        with timed(run, f"train {key}"):
+        name = job_name(TRAIN, task, key.learner, k)
+        with nullcontext() if run.parts.is_finished(key) else working(run, name), timed(run, f"train {key}"):
             print(make_part(run, key))
 
 
@@ -70,6 +75,8 @@ def pretrain(
     Rows that would show a held-out row of TASK, by id or by query text, are left out and counted.
     """
     from pipelines.config import learner_name
+    from pipelines.job_state import working
+    from pipelines.jobs import PRETRAIN, job_name
     from pipelines.pretraining import Pretraining, source_task
     from pipelines.pretraining import pretrain as make_weights
     from pipelines.timing import timed
@@ -82,7 +89,8 @@ def pretrain(
     folds = list(range(run.folds(task).plan.n_splits)) if every_fold else [fold]
     for k in folds:
         asked = Pretraining(called, task, source, model, objective, k, parent)
-        with timed(run, f"pretrain {task}/{called}" + ("" if k is None else f"/fold-{k}")):
+        stage = f"pretrain {task}/{called}" + ("" if k is None else f"/fold-{k}")
+        with working(run, job_name(PRETRAIN, task, called, k)), timed(run, stage):
             print(make_weights(run, asked, overrides=overrides))
 
 

@@ -43,6 +43,41 @@ def learners_option(command: Command) -> Command:
     )
 
 
+def engine_options(command: Command) -> Command:
+    """--engine and its settings, see `pipelines.engines.protocol.EngineOptions`."""
+    options = [
+        click.option(
+            "--engine",
+            type=click.Choice(["here", "local", "ray", "slurm"]),
+            default="here",
+            show_default=True,
+            help="Where jobs run: one after the other in this process, several processes of this machine, a cluster.",
+        ),
+        click.option("--workers", type=click.IntRange(1), help="Jobs at a time; as many as there is room for."),
+        click.option("--cpus", type=click.IntRange(1), help="Threads of a job; local: its share, clusters: 1."),
+        click.option("--address", help="Ray: auto, or HOST:PORT; a cluster of this machine's own if left out."),
+        click.option("--slurm", metavar="KEY=VALUE,...", help="SLURM: partition=gpu,time=240 (minutes),..."),
+    ]
+    decorated: Any = command
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+def pairs_of(text: str) -> dict[str, str]:
+    """Keys and values of ``key=value,key=value``.
+
+    Examples
+    --------
+    >>> pairs_of("partition=gpu, time=240")
+    {'partition': 'gpu', 'time': '240'}
+    """
+    pairs = [name.partition("=") for name in names_of(text)]
+    if faulty := [key for key, equals, value in pairs if not (key and equals and value)]:
+        raise click.UsageError(f"{', '.join(faulty)}: write KEY=VALUE,KEY=VALUE")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
 def run_folder(root: Path) -> "RunFolder":
     """The run folder at `root`."""
     from pipelines.run_folder import RunFolder

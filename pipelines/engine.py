@@ -1,32 +1,40 @@
-"""The order of the work: which jobs a run needs, done here one after the other; what is finished is skipped."""
+"""The order of the work: rows and folds, then the jobs that remain, then the leaderboard; what is there is skipped."""
 
 import logging
-
-import pandas as pd
+from collections.abc import Container, Mapping, Sequence
 
 from competition.cleaning import get_preset
 from pipelines import prepare
 from pipelines.config import load_recipe
-from pipelines.ensembling import DEFAULTS, ensemble
-from pipelines.planning import plan_run, plan_table
-from pipelines.pretraining import origin_values
+from pipelines.engines import ENGINES
+from pipelines.engines.protocol import Engine, EngineOptions
+from pipelines.ensembling import is_current
+from pipelines.jobs import ENSEMBLE, TRAIN, Job, job_graph
 from pipelines.progress import progress
 from pipelines.run_folder import RunFolder, RunSettings
+from pipelines.scheduling import failure, stopping, work_off
 from pipelines.scoreboard import leaderboard
 from pipelines.timing import timed
-from pipelines.train import jobs, train
+from pipelines.train import check_part
 from submissions.leaderboard import Leaderboard
 
 log = logging.getLogger(__name__)
 
+HERE = EngineOptions()
 
-def run_all(run: RunFolder, settings: RunSettings) -> Leaderboard:
+
+def run_all(
+    run: RunFolder, settings: RunSettings, *, engine: str = "here", options: EngineOptions = HERE
+) -> Leaderboard:
     """All stages up to the leaderboard. Done again it does nothing again.
+
+    Rows, folds and leaderboard are made here, the jobs between them wherever the engine runs them.
 
     Raises
     ------
     CompetitionError
-        Before anything is written: unknown recipes, tasks or presets, faulty recipes, faulty input files.
+        Before anything is written: unknown recipes, tasks or presets, faulty recipes, faulty input files. In the end:
+        every job that failed, with the end of its log and its command.
     """
     for name in settings.recipes:
         load_recipe(name, settings.overrides)
@@ -37,22 +45,39 @@ def run_all(run: RunFolder, settings: RunSettings) -> Leaderboard:
     with timed(run, "split"):
         prepare.split(run)
     tasks = [task.name for task in run.tasks()]
-    todo = [job.key for job in jobs(run, tasks, settings.recipes)]
-    for key in todo:
-        origin_values(run, run.recipe(key.learner), key)  # refuses pretrained weights that are not there
-    with progress("base learners", total=len(todo)) as advance:
-        for key in todo:
-            with timed(run, f"train {key}"):
-                train(run, key)
-            advance(1)
-    for task in tasks:
-        for name in DEFAULTS:
-            with timed(run, f"{name} {task}"):
-                ensemble(run, task, name, dict.fromkeys(key.learner for key in todo if key.task == task))
+    graph = job_graph(run, tasks, settings.recipes, cpus=options.cpus or 1)
+    if todo := unfinished(run, graph):
+        _work_off(todo, ENGINES[engine](run, options))
     with timed(run, "leaderboard"):
         return leaderboard(run)
 
 
-def planned(run: RunFolder, settings: RunSettings) -> pd.DataFrame:
-    """The jobs of a run, one line each: job, state (done or to do), estimates. Nothing is written."""
-    return plan_table(plan_run(run, settings))
+def unfinished(run: RunFolder, graph: Sequence[Job]) -> list[Job]:
+    """The jobs that remain.
+
+    Raises
+    ------
+    CompetitionError
+        A part is there but was made differently; a base learner begins with weights that no job makes.
+    """
+    by_name, todo = {job.name: job for job in graph}, dict[str, Job]()
+    for job in graph:
+        if job.kind == TRAIN and not any(name in todo for name in job.needs):
+            check_part(run, job.part)
+        if not job.done or (job.kind == ENSEMBLE and not _is_current(run, job, by_name, todo)):
+            todo[job.name] = job
+    return list(todo.values())
+
+
+def _is_current(run: RunFolder, job: Job, by_name: Mapping[str, Job], todo: Container[str]) -> bool:
+    """Whether an ensemble is of the parts that there are."""
+    if any(name in todo for name in job.needs):
+        return False
+    return is_current(run, job.task, job.learner, dict.fromkeys(by_name[name].learner for name in job.needs))
+
+
+def _work_off(todo: Sequence[Job], engine: Engine) -> None:
+    with stopping(engine), progress("jobs", total=len(todo)) as advance:
+        failed, skipped = work_off(todo, engine, tell=lambda outcome: advance(1))
+    if failed:
+        raise failure(failed, skipped)

@@ -150,14 +150,8 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
     """
     gathered = gather(run, task, learners)
     folder, train = run.ensemble(task, name), gathered.frames["train"]
-    combiner, journal = (
-        make_combiner(name, gathered.frames, seed=run.settings().seed),
-        folder.with_suffix(".journal.log"),
-    )
-    if isinstance(combiner, TunedBlend):
-        combiner = replace(combiner, journal=journal)
-    made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner), "format": FORMAT}
-    if (folder / MANIFEST).is_file() and made_of.items() <= read_manifest(folder).items():
+    combiner = _combiner_of(run, task, name, gathered)
+    if _is_made_of(folder, combiner, gathered):
         log.info("%s: %s is there already", task, name)
         return folder
     log.info("%s: %s of %s", task, name, ", ".join(train.learners))
@@ -170,8 +164,30 @@ def ensemble(run: RunFolder, task: str, name: str, learners: Iterable[str] | Non
     if alarm := calibration_alarm(best_threshold(train.labels, crossed.scores)):
         log.warning("%s %s: %s", task, name, alarm)
     _write_ensemble(folder, combiner, crossed, fitted, gathered, cuts=cuts.cuts)
-    journal.unlink(missing_ok=True)
+    _journal(folder).unlink(missing_ok=True)
     return folder
+
+
+def is_current(run: RunFolder, task: str, name: str, learners: Iterable[str]) -> bool:
+    """Whether `ensemble` would leave the ensemble as it is; all parts of the base learners must be there."""
+    gathered = gather(run, task, learners)
+    return _is_made_of(run.ensemble(task, name), _combiner_of(run, task, name, gathered), gathered)
+
+
+def _combiner_of(run: RunFolder, task: str, name: str, gathered: Gathered) -> Combiner:
+    combiner = make_combiner(name, gathered.frames, seed=run.settings().seed)
+    return (
+        replace(combiner, journal=_journal(run.ensemble(task, name))) if isinstance(combiner, TunedBlend) else combiner
+    )
+
+
+def _journal(folder: Path) -> Path:
+    return folder.with_suffix(".journal.log")
+
+
+def _is_made_of(folder: Path, combiner: Combiner, gathered: Gathered) -> bool:
+    made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner), "format": FORMAT}
+    return (folder / MANIFEST).is_file() and made_of.items() <= read_manifest(folder).items()
 
 
 def _cuts(train: PredictionFrame, crossed: CrossFitted, fitted: Fitted) -> SegmentChoice:

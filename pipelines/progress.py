@@ -10,6 +10,8 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+_listeners: list[Callable[[int, int], None]] = []
+
 
 @contextmanager
 def progress(words: str, *, total: int) -> Iterator[Callable[[int], None]]:
@@ -27,6 +29,22 @@ def progress(words: str, *, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: None
     seconds = time.perf_counter() - started
     log.info("%s: %s in %.1f s (%.0f/s)", words, f"{total:,}", seconds, total / max(seconds, 1e-9))
+
+
+@contextmanager
+def listening(listener: Callable[[int, int], None]) -> Iterator[None]:
+    """`listener` is told steps done and steps in all whenever a training of this process reports them."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def report_progress(done: int, total: int) -> None:
+    """Tell whoever listens how far a training is; cheap enough for every step."""
+    for listener in _listeners:
+        listener(done, total)
 
 
 def available_threads() -> int:

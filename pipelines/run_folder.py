@@ -70,6 +70,19 @@ class RunFolder:
         """Seconds and peak memory of every stage that worked."""
         return self.root / "timings.csv"
 
+    @property
+    def logs(self) -> Path:
+        """What the jobs of the run said, and how they stand: ``<job>.log`` and ``<job>.json``."""
+        return self.root / "logs"
+
+    def job_log(self, name: str) -> Path:
+        """What a job said, attempt after attempt."""
+        return self.logs / f"{name}.log"
+
+    def job_state(self, name: str) -> Path:
+        """How a job stands, see `pipelines.job_state`."""
+        return self.logs / f"{name}.json"
+
     def rows_file(self, task: str, split: str) -> Path:
         """Cleaned rows of one split."""
         return self.root / "rows" / task / f"{split}.parquet"

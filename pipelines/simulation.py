@@ -16,7 +16,7 @@ from typing import Literal
 
 from competition.errors import CompetitionError, Fault
 
-Order = Literal["submitted", "longest"]
+Order = Literal["submitted", "widest", "longest"]
 MOST_ATTEMPTS = 1000
 
 
@@ -109,9 +109,12 @@ class Schedule:
 
 
 def simulate(
-    jobs: Sequence[SimulatedJob], nodes: Sequence[Node], *, order: Order = "submitted", trouble: Trouble | None = None
+    jobs: Sequence[SimulatedJob], nodes: Sequence[Node], *, order: Order = "widest", trouble: Trouble | None = None
 ) -> Schedule:
     """The schedule of all jobs. Same arguments, same schedule.
+
+    `order` is that of ready jobs: as ``submitted``, those with most GPUs first (``widest``, as `pipelines.scheduling`
+    has it), or the ``longest`` first.
 
     Raises
     ------
@@ -168,6 +171,10 @@ def _dependents(jobs: Sequence[SimulatedJob]) -> dict[str, list[str]]:
     return found
 
 
+def _rank(job: SimulatedJob, order: Order) -> float:
+    return {"submitted": 0.0, "widest": -job.gpus, "longest": -job.seconds}[order]
+
+
 @dataclass(frozen=True)
 class _Running:
     job: SimulatedJob
@@ -181,7 +188,7 @@ class _Simulation:
 
     def __init__(self, jobs: Sequence[SimulatedJob], nodes: Sequence[Node], order: Order, trouble: Trouble) -> None:
         self.jobs = {job.name: job for job in jobs}
-        self.ranks = {job.name: (-job.seconds if order == "longest" else 0.0, i) for i, job in enumerate(jobs)}
+        self.ranks = {job.name: (_rank(job, order), i) for i, job in enumerate(jobs)}
         self.nodes, self.trouble, self.random = nodes, trouble, Random(trouble.seed)
         self.free = [[node.cpus, node.gpus, node.memory_gib] for node in nodes]
         self.up = [True] * len(nodes)

@@ -1,10 +1,10 @@
-"""The training stage: one base learner, one fold, one part; and the list of all such jobs of a run."""
+"""The training stage: one base learner, one fold, one part; and the list of all parts of a run."""
 
 import logging
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -43,28 +43,18 @@ VERSIONED = (
 )
 
 
-@dataclass(frozen=True)
-class Job:
-    """One part to make, and whether it is there."""
-
-    key: PartKey
-    done: bool
-
-
-def jobs(run: RunFolder, tasks: Sequence[str], recipes: Sequence[str]) -> list[Job]:
-    """One job for every task, base learner and fold; recipes that cannot serve a task are left out."""
+def part_keys(run: RunFolder, tasks: Sequence[str], recipes: Sequence[str]) -> list[PartKey]:
+    """The parts to make: every task, base learner and fold; recipes that cannot serve a task are left out."""
     from pipelines.backbones import applies
 
-    wanted: list[Job] = []
+    wanted: list[PartKey] = []
     for task in tasks:
         for name in recipes:
             learner = learner_name(name)
             if not applies(run.recipe(learner), get_task(task)):
                 log.info("%s: recipe %s needs a category path as target and is left out", task, learner)
                 continue
-            for fold in range(run.folds(task).plan.n_splits):
-                key = PartKey(task, learner, fold)
-                wanted.append(Job(key, done=run.parts.is_finished(key)))
+            wanted += [PartKey(task, learner, fold) for fold in range(run.folds(task).plan.n_splits)]
     return wanted
 
 
@@ -74,10 +64,10 @@ def job_table(run: RunFolder) -> pd.DataFrame:
     for task in run.tasks():
         recipes = run.settings().recipes
         for learner in dict.fromkeys([*map(learner_name, recipes), *run.parts.learners(task.name)]):
-            found = jobs(run, [task.name], [learner])
-            done = [job.key for job in found if job.done]
+            keys = part_keys(run, [task.name], [learner])
+            done = [key for key in keys if run.parts.is_finished(key)]
             rates = [run.parts.manifest(key).rows_per_second for key in done]
-            missing = [str(job.key.fold) for job in found if not job.done]
+            missing = [str(key.fold) for key in keys if key not in done]
             lines.append(
                 {
                     "task": task.name,
@@ -103,11 +93,11 @@ def train(run: RunFolder, key: PartKey) -> Path:
     from pipelines.backbones import applies
 
     task, recipe = get_task(key.task), run.recipe(key.learner)
-    origin = run.origin(key.task, origin_values(run, recipe, key))
+    check_part(run, key)
     if run.parts.is_finished(key):
-        _refuse_other_origin(run, key, origin)
         log.info("part %s is there already", key)
         return run.parts.folder(key)
+    origin = run.origin(key.task, origin_values(run, recipe, key))
     if not applies(recipe, task):
         raise CompetitionError(f"recipe {key.learner} needs a category path as target; {key.task} has none")
     rows, folds = run.rows(key.task), run.folds(key.task)
@@ -116,6 +106,21 @@ def train(run: RunFolder, key: PartKey) -> Path:
         if run.parts.is_finished(key):
             return run.parts.folder(key)
         return _make(run, key, task, recipe, rows=rows, folds=folds, origin=origin)
+
+
+def check_part(run: RunFolder, key: PartKey) -> None:
+    """Refuse a finished part that was made differently, and one to make whose ingredients are not there.
+
+    Raises
+    ------
+    MismatchError
+        See `train`.
+    CompetitionError
+        Pretrained weights or extra rows that the recipe names are missing.
+    """
+    values = origin_values(run, run.recipe(key.learner), key)
+    if run.parts.is_finished(key):
+        _refuse_other_origin(run, key, run.origin(key.task, values))
 
 
 def _make(

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from competition.errors import CompetitionError
+from pipelines.job_process import end_with_parent
 from pipelines.launch import DONE, MARK, WORTH_RETRYING, SharedJob
 from pipelines.output import narrate
 
@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
     import torch
 
     rank = int(os.environ["RANK"])
-    _end_with_parent()
+    end_with_parent()
     _narrate(rank)
     try:
         work(folder, rank)
@@ -73,17 +73,6 @@ def score_share(backbone: Any, rows: pd.DataFrame, job: SharedJob, *, rank: int,
     asked = share if len(share) else rows.iloc[:1]  # a sharded network is passed by all processes or by none
     scores = backbone.predict(asked, job.task)[: len(share)]
     return pd.DataFrame({"id": share["id"].to_numpy(), "score": scores})
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as standard input ends: that pipe is held by the process that started torchrun."""
-
-    def wait() -> None:
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _narrate(rank: int) -> None:

@@ -1,6 +1,5 @@
 """The simulated scheduler: hand-computed cases, and what holds for every schedule."""
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +43,7 @@ def oversubscribed(schedule: Schedule, jobs: list[SimulatedJob], nodes: list[Nod
     return faults
 
 
-@given(worlds(), st.sampled_from(["submitted", "longest"]), st.booleans(), st.integers(0, 5))
+@given(worlds(), st.sampled_from(["submitted", "widest", "longest"]), st.booleans(), st.integers(0, 5))
 def test_every_job_is_done_once_after_its_needs_and_no_node_is_oversubscribed(
     world: tuple[list[SimulatedJob], list[Node]], order: str, failing: bool, seed: int
 ) -> None:
@@ -86,10 +85,12 @@ def test_longest_first_is_better_in_the_known_case() -> None:
 def test_a_gang_waits_for_its_gpus_on_one_node_and_smaller_jobs_pass_it() -> None:
     jobs = [SimulatedJob("small", 4, gpus=1), SimulatedJob("gang", 2, gpus=2), SimulatedJob("late", 3, gpus=1)]
     two_nodes = [Node(cpus=4, gpus=1), Node(cpus=4, gpus=2)]
-    starts = {a.job: (a.node, a.start) for a in simulate(jobs, two_nodes).attempts}
+    starts = {a.job: (a.node, a.start) for a in simulate(jobs, two_nodes, order="submitted").attempts}
     assert starts == {"small": (0, 0), "gang": (1, 0), "late": (1, 2)}
     starts = {a.job: (a.node, a.start) for a in simulate(jobs, [Node(cpus=4, gpus=2)]).attempts}
-    assert starts == {"small": (0, 0), "late": (0, 0), "gang": (0, 4)}
+    assert starts == {"gang": (0, 0), "small": (0, 2), "late": (0, 2)}
+    in_order = simulate(jobs, [Node(cpus=4, gpus=2)], order="submitted")
+    assert {a.job: a.start for a in in_order.attempts} == {"small": 0, "late": 0, "gang": 4}
 
 
 def test_memory_and_cpus_are_counted() -> None:

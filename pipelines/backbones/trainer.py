@@ -18,6 +18,7 @@ from pipelines.backbones.protocol import Workspace
 from pipelines.backbones.scoring import Logits, to_tensors
 from pipelines.backbones.sharding import fsdp_settings, is_sharded, n_processes, share_out_on_cpu
 from pipelines.backbones.vocabulary import trimmed_vocabulary
+from pipelines.progress import report_progress
 from pipelines.sections import TrainingSection
 from pipelines.tokens import TrainingBatches
 
@@ -340,10 +341,13 @@ class _Numbers:
 
 
 def _log_progress() -> Any:
-    """A Trainer callback that sends the loss to our log instead of printing it."""
+    """A Trainer callback that sends the loss to our log instead of printing it, and reports every step."""
     from transformers import TrainerCallback
 
     class LogProgress(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            report_progress(state.global_step, state.max_steps)
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
                 log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, float(logs["loss"]))

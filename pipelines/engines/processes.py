@@ -1,0 +1,127 @@
+"""A job as a process of its own: environment, log, end. Engines start it on this machine or wherever they are.
+
+The process ends with the one that started it, whatever ends that one: see `pipelines.job_process`.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from pipelines.engines.protocol import Outcome
+from pipelines.job_state import FAILED, new_state, read_state, write_state
+from pipelines.jobs import Job
+from pipelines.run_folder import RunFolder
+
+GRACE_SECONDS = 15
+LAST_LINES = 12
+TAIL_BYTES = 16_384
+CARRIED = ("RELSTACK_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_WAIT_POLICY")  # no secrets: they are set on each machine
+
+NONE: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a job's process is told besides its command, the same on every machine that shares the file system."""
+
+    run: Path
+    folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: RunFolder, variables: Mapping[str, str] = NONE) -> "Place":
+        """The place of this process, with what jobs share of its environment, and `variables`."""
+        carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
+        return cls(run.root.resolve(), Path.cwd(), {**carried, **variables})
+
+
+class JobProcess:
+    """A job that has been started."""
+
+    def __init__(self, job: Job, place: Place) -> None:
+        run = RunFolder(place.run)
+        self.job, self.log, self.state = job, run.job_log(job.name), run.job_state(job.name)
+        self.manifest = place.folder / job.manifest
+        self.was_done, self.fresh = self.manifest.is_file(), new_state(self.state)
+        packages = str(Path(__file__).resolve().parents[2])
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(job.resources.cpus),
+            **place.variables,
+            "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
+        }
+        with open_log(run, job) as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.job_process", *job.argv], cwd=place.folder, env=environment,
+                stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def poll(self) -> Outcome | None:
+        """How it ended, None while it works."""
+        return None if self.process.poll() is None else self.wait()
+
+    def wait(self) -> Outcome:
+        """How it ended, once it has."""
+        exit_code = self.process.wait()
+        there = self.manifest.is_file()
+        done = there and (exit_code == 0 or not self.was_done)
+        last = tuple(last_lines(self.log))
+        if exit_code == 0 and not there:
+            exit_code, last = FAILED, (*last, f"ended without its manifest {self.manifest}")
+        self._note_end(exit_code, last)
+        return Outcome(self.job, exit_code, done, last)
+
+    def stop(self) -> None:
+        """End it and all processes of its group, if it still works."""
+        assert self.process.stdin is not None, "it was asked for"
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+        self.process.stdin.close()
+
+    def _note_end(self, exit_code: int, last: tuple[str, ...]) -> None:
+        """Write down the end of a process that did not do so itself, or wrote another."""
+        state = read_state(self.state)
+        if state is None or state.attempt < self.fresh.attempt:
+            state = self.fresh
+        if state.exit_code != exit_code:
+            words = f"killed by signal {-exit_code}" if exit_code < 0 else last[-1] if last else ""
+            write_state(self.state, state.model_copy(update={"exit_code": exit_code, "error": words}))
+
+
+def run_job(job: Job, place: Place) -> Outcome:
+    """Do a job in a process of its own and wait for its end; whatever ends this function ends the process."""
+    process = JobProcess(job, place)
+    try:
+        return process.wait()
+    finally:
+        process.stop()
+
+
+def open_log(run: RunFolder, job: Job) -> TextIO:
+    """The job's log, opened to append, with a line that begins the new attempt."""
+    file = run.job_log(job.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    log = file.open("a", encoding="utf-8")
+    log.write(f"== {datetime.now().isoformat(' ', 'seconds')} {socket.gethostname()}: {job.command}\n")
+    log.flush()
+    return log
+
+
+def last_lines(log: Path) -> list[str]:
+    """The last lines of a log, without reading all of it."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.strip()][-LAST_LINES:]

@@ -1,0 +1,141 @@
+"""Jobs on a Ray cluster (Moritz et al. 2018): one task per job, on whichever machine has room for it.
+
+The machines share a file system, and relstack is installed on each. A task takes all of its resources on one machine,
+so that a job with several GPUs is never spread. Ray itself starts a task again whose machine or worker was lost.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from competition.errors import CompetitionError
+from pipelines.engines.processes import Place, run_job
+from pipelines.engines.protocol import WORTH_RETRYING, EngineOptions, Outcome
+from pipelines.jobs import Job
+from pipelines.progress import available_threads
+from pipelines.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+LOST_MACHINES = 3  # times that Ray starts a job again
+LOOK_SECONDS = 1.0
+STORE_BYTES = 80 * 2**20  # the least that Ray takes; nothing of ours goes through its store
+GIB = 2**30
+
+
+class RayCluster:
+    """Tasks of a Ray cluster, which queues what it has no room for."""
+
+    tries = 3
+
+    def __init__(self, run: RunFolder, *, workers: int | None, has_gpus: bool, own: bool = False) -> None:
+        self.workers, self.has_gpus, self.own = workers, has_gpus, own
+        self.place = Place.of(run)
+        self.running: dict[Any, Job] = {}
+
+    @classmethod
+    def of(cls, run: RunFolder, options: EngineOptions) -> "RayCluster":
+        """The cluster at an address, or one that is started on this machine.
+
+        Raises
+        ------
+        CompetitionError
+            Ray is not installed, or no cluster answers at the address.
+        """
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise CompetitionError("--engine ray needs Ray", advice='pip install "relstack[ray]"') from error
+        own = options.address is None and not ray.is_initialized()
+        if not ray.is_initialized():
+            _connect(options.address)
+        return cls(run, workers=options.workers, has_gpus=ray.cluster_resources().get("GPU", 0) > 0, own=own)
+
+    def has_room(self, job: Job) -> bool:
+        """Whether fewer jobs are handed over than were asked for at a time."""
+        return self.workers is None or len(self.running) < self.workers
+
+    def start(self, job: Job) -> None:
+        """Hand the job over."""
+        import ray
+
+        task = ray.remote(run_job).options(
+            name=job.name,
+            max_retries=LOST_MACHINES,
+            retry_exceptions=False,
+            **ray_resources(job, has_gpus=self.has_gpus),
+        )
+        self.running[task.remote(job, self.place)] = job
+
+    def ended(self) -> list[Outcome]:
+        """The jobs whose tasks have ended."""
+        import ray
+
+        ready, _ = ray.wait(list(self.running), num_returns=1, timeout=LOOK_SECONDS)
+        return [_outcome(task, self.running.pop(task)) for task in ready]
+
+    def stop(self) -> None:
+        """End all tasks, and the cluster if it was started here."""
+        import ray
+
+        for task in self.running:
+            ray.cancel(task, force=True)
+        self.running.clear()
+        if self.own:
+            ray.shutdown()
+
+
+def ray_resources(job: Job, *, has_gpus: bool) -> dict[str, Any]:
+    """What a task asks Ray for, in Ray's words.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from pipelines.jobs import Resources
+    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2, 8), "train", "QC", "a", 0)
+    >>> ray_resources(job, has_gpus=True)
+    {'num_cpus': 4, 'num_gpus': 2, 'memory': 8589934592}
+    """
+    asked: dict[str, Any] = {"num_cpus": job.resources.cpus, "num_gpus": job.resources.gpus if has_gpus else 0}
+    if job.resources.memory_gib is not None:
+        asked["memory"] = int(job.resources.memory_gib * GIB)
+    return asked
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    alone: Mapping[str, Any] = {
+        "num_cpus": available_threads(),
+        "include_dashboard": False,
+        "object_store_memory": STORE_BYTES,
+        "_node_ip_address": "127.0.0.1",
+    }
+    try:
+        ray.init(
+            address="local" if address is None else address,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            **(alone if address is None else {}),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise CompetitionError(
+            f"no Ray cluster answers at {address or 'this machine'}: {error}",
+            advice="start one with `ray start --head`, or leave --address out",
+        ) from error
+
+
+def _outcome(task: Any, job: Job) -> Outcome:
+    """What the task returned; one that Ray could not bring to an end is worth another try, but for our own errors."""
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        found: Outcome = ray.get(task)
+    except RayTaskError as error:
+        return Outcome(job, 1, done=False, last=tuple(str(error).splitlines()[-3:]))
+    except RayError as error:
+        return Outcome(job, WORTH_RETRYING, done=False, last=(f"{type(error).__name__}: {error}".splitlines()[0],))
+    return found
