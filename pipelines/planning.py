@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from competition.cleaning import get_preset
+from competition.errors import CompetitionError
 from competition.tasks import get_task
 from oof.store import PartKey
 from pipelines.config import Recipe, learner_name, load_recipe
@@ -217,6 +218,8 @@ def slots_here(workers: int, gpus: str | None) -> Slots:
 
     if gpus:
         name, _, number = gpus.partition(":")
+        if not name or (number and not number.isdecimal()) or number == "0":
+            raise CompetitionError(f"--gpus {gpus!r} is not NAME:COUNT", advice="write for example --gpus H100:8")
         return Slots(max(workers, int(number or 1)), name, int(number or 1))
     found = gpu_names()
     return Slots(workers, found[0] if found else None, len(found))
