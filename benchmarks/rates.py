@@ -5,6 +5,8 @@
 
 Made with ``relstack sample DATA --train-rows 3000 --dev-rows 750 --test-rows 750`` (and 6000, 12000) and ``relstack
 run`` with an empty `$RELSTACK_CACHE` each, one thread. A foretelling uses the runs named, else the shipped table.
+In such a run memory is that of all base learners so far: `--peaks` names runs whose parts ``relstack train`` made, each
+in a process of its own.
 """
 
 import argparse
@@ -22,21 +24,27 @@ LARGE = {"stack": (1e7, 520.0), "blend": (1e7, 1541.0)}
 """Rows times learners, and seconds: 1,000,000 rows of 10 learners (benchmarks/RESULTS.md); small runs do not tell."""
 
 
-def learner_entries(runs: Sequence[RunFolder], source: str) -> list[str]:
+def learner_entries(runs: Sequence[RunFolder], peaks: Sequence[RunFolder], source: str) -> list[str]:
     """One ``[[learner]]`` entry per task and base learner."""
+    measured, alone = by_place(runs), by_place(peaks)
+    entries = []
+    for (task, learner), parts in measured.items():
+        rate = rate_of(parts, None)
+        lines = {"fit": rate.fit, "predict": rate.predict, "first": rate.first, "kept": rate.kept}
+        lines["memory"] = rate_of(alone.get((task, learner), parts), None).memory
+        values = [f"{name} = {numbers(line)}" for name, line in lines.items()]
+        words = [f"name = {json.dumps(learner)}", f'task = "{task}"', *values, f"source = {json.dumps(source)}"]
+        entries.append("\n".join(["[[learner]]", *words]))
+    return entries
+
+
+def by_place(runs: Sequence[RunFolder]) -> dict[tuple[str, str], list[Observation]]:
+    """(Task, base learner) -> the finished parts of all runs."""
     places: dict[tuple[str, str], list[Observation]] = defaultdict(list)
     for run in runs:
         for part in observed(run):
             places[part.key.task, part.key.learner].append(part)
-    entries = []
-    for (task, learner), parts in places.items():
-        rate = rate_of(parts, None)
-        lines = {"fit": rate.fit, "predict": rate.predict, "first": rate.first}
-        lines |= {"kept": rate.kept, "memory": rate.memory}
-        values = [f"{name} = {numbers(line)}" for name, line in lines.items()]
-        entries.append("\n".join(["[[learner]]", f"name = {json.dumps(learner)}", f'task = "{task}"', *values,
-                                  f"source = {json.dumps(source)}"]))  # fmt: skip
-    return entries
+    return places
 
 
 def stage_entries(runs: Sequence[RunFolder], source: str) -> list[str]:
@@ -84,10 +92,11 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=[], type=Path, help="finished runs")
     parser.add_argument("--foretell", type=Path, help="a finished run to compare the estimate with")
     parser.add_argument("--source", default="measured on this machine", help="what the entries say of themselves")
+    parser.add_argument("--peaks", nargs="*", default=[], type=Path, help="runs with a process for every part")
     args = parser.parse_args()
-    runs = [RunFolder(root) for root in args.runs]
+    runs, peaks = ([RunFolder(root) for root in roots] for roots in (args.runs, args.peaks))
     if args.foretell is None:
-        print("\n\n".join([*learner_entries(runs, args.source), *stage_entries(runs, args.source)]))
+        print("\n\n".join([*learner_entries(runs, peaks, args.source), *stage_entries(runs, args.source)]))
         return
     table = foretold(RunFolder(args.foretell), runs)
     print(table.to_string())

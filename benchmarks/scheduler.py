@@ -21,8 +21,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipelines.config import load_recipe
+from pipelines.config import LexicalRecipe, load_recipe
 from pipelines.estimates import Rates, cost_of, peak_of, stage_seconds
+from pipelines.footprint import base_bytes
 from pipelines.networks import network_of
 from pipelines.simulation import Node, Schedule, SimulatedJob, Trouble, simulate
 from pipelines.workload import Workload
@@ -58,6 +59,21 @@ def task_jobs(name: str, n_rows: int, rates: Rates) -> list[SimulatedJob]:
         seconds, _ = stage_seconds(f"{ensemble} {name}", n_rows * len(LEARNERS), rates)
         jobs.append(SimulatedJob(f"{ensemble} {name}", seconds, needs=needs))
     return jobs
+
+
+def disk(n_rows: int, rates: Rates) -> dict[str, float]:
+    """Bytes that all parts keep, that pretrained weights take once, and that checkpoints take at most at a time."""
+    kept, base, passing = 0.0, dict[str, float](), list[float]()
+    for name, (query, target) in TOKENS.items():
+        work = Workload(name, FOLDS, n_rows, n_rows // 5, query, target)
+        for learner in LEARNERS:
+            recipe = load_recipe(learner)
+            cost = cost_of(learner, recipe, work, rates)
+            kept += FOLDS * cost.kept_bytes
+            passing += [cost.passing_bytes] * FOLDS
+            if not isinstance(recipe, LexicalRecipe) and (network := network_of(recipe.weights.name)):
+                base[recipe.weights.name] = base_bytes(recipe, network)
+    return {"parts": kept, "pretrained": sum(base.values()), "checkpoints": sum(sorted(passing)[-64:])}
 
 
 def learner_jobs(learner: str, work: Workload, rates: Rates) -> list[SimulatedJob]:
@@ -167,6 +183,9 @@ def main() -> None:
             best[policy, trouble] = mean_of(found, "makespan")
             print(line(policy, trouble, mean_schedule(found)))
     report(best, jobs, nodes)
+    for name, size in disk(args.rows // len(TOKENS), rates).items():
+        print(f"RESULT disk_{name}_gb {size / 1e9:.0f}")
+    print(f"RESULT simulated_jobs_per_second {jobs_per_second():.0f}")
 
 
 def mean_schedule(found: Sequence[Schedule]) -> Schedule:
@@ -185,7 +204,6 @@ def report(best: dict[tuple[str, str], float], jobs: Sequence[SimulatedJob], nod
         print(f"RESULT hours_{name} {best[policy, 'undisturbed'] / HOUR:.2f}")
     print(f"RESULT longest_over_lower_bound {longest.makespan / longest.lower_bound:.3f}")
     print(f"RESULT widest_over_longest {best['widest', 'undisturbed'] / best['longest', 'undisturbed']:.3f}")
-    print(f"RESULT simulated_jobs_per_second {jobs_per_second():.0f}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ LIKE = {
     ("category_tree", "mlp"): "e5-tree-mlp",
 }  # recipes of a kind and head -> the built-in one whose rates they get; bi-encoders get those of e5-bi
 READ_BYTES = 1e9  # of weights a second from disk: assumed
-SCORE_BYTES = 22.0  # of Parquet a scored row, id and score: measured on made-up data, 22,000 rows
+SCORE_BYTES = (
+    11.0  # of Parquet a scored row, id and score: by what parts grow between made-up runs of 3,000 and 6,000 rows
+)
 ROW_BYTES = 1000.0  # of main memory a row of texts and features: assumed
 RUNTIME_GIB = 2.5  # of main memory of a process with torch and CUDA: assumed
 
