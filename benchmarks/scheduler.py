@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipelines.config import LexicalRecipe, load_recipe
+from pipelines.embeddings import SHARD
 from pipelines.estimates import Rates, cost_of, peak_of, stage_seconds
 from pipelines.footprint import base_bytes
 from pipelines.networks import network_of
@@ -81,7 +82,10 @@ def learner_jobs(learner: str, work: Workload, rates: Rates) -> list[SimulatedJo
     recipe = load_recipe(learner)
     cost = cost_of(learner, recipe, work, rates)
     where = f"{work.task}/{learner}"
-    embed = SimulatedJob(f"embed {where}", cost.first_seconds) if cost.first_seconds > 1 else None
+    kept = cost.first_seconds * SHARD / work.n_rows
+    embed = (
+        SimulatedJob(f"embed {where}", cost.first_seconds, checkpoint_seconds=kept) if cost.first_seconds > 1 else None
+    )
     parts = [
         SimulatedJob(
             f"train {where}/fold-{fold}",

@@ -23,7 +23,7 @@ from pipelines.sections import TrainingSection
 GIB = 2**30
 MARGIN = 1.5 * GIB, 1.1  # CUDA context and workspaces, and fragmentation: assumed
 CARDS = (16, 24, 40, 48, 80, 141)  # GB, as cards are sold
-USABLE = 0.98 * 1e9  # bytes of a sold GB that a process can have: an 80 GB H100 tells 81,559 MiB with its reserve
+USABLE = 0.92 * GIB  # bytes a process can have of a sold GB: drivers tell 15,109 MiB of 16, 23,034 of 24, 81,559 of 80
 NF4 = 0.516  # bytes a weight: 4 bits and doubly quantised scales of blocks of 64 (Dettmers et al. 2023)
 USED_TOKENS = 30_000  # of the vocabulary, where training trims it: measured on the competition's kind of texts
 ADAM = 12.0  # bytes beside each trained fp32 weight: its gradient and two moments

@@ -1,6 +1,7 @@
 """Shapes of networks are those of the transformers classes; what follows from them is right by hand."""
 
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,22 @@ def test_the_table_has_every_transformer_recipe() -> None:
     assert list(table["recipe"]) == [name for name in recipe_names() if isinstance(load_recipe(name), TRANSFORMERS)]
     assert table["smallest_card_gb"].isin(CARDS).all()
     assert list(memory_table(["gemma-3-12b", "lexical"])["recipe"]) == ["gemma-3-12b"]
+
+
+def test_the_memory_table_of_the_documentation_is_what_the_code_says() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    shown = {cells[0]: cells[1:] for cells in table_of(page, "smallest card")}
+    table = memory_table()
+    assert len(shown) > 30
+    assert set(shown) <= set(table["recipe"])
+    assert {name for name in table["recipe"] if not name.endswith(("-joint", "-tapt"))} == set(shown)
+    for line in table.set_index("recipe").loc[list(shown)].itertuples():
+        assert [float(cell.replace(",", "")) for cell in shown[line.Index]] == list(line[1:])
+
+
+def table_of(page: str, column: str) -> list[list[str]]:
+    """The cells of the Markdown table whose header has `column`, without the header."""
+    lines = page.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|") and column in line)
+    rows = takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in rows]
