@@ -57,7 +57,7 @@ def task_jobs(name: str, n_rows: int, rates: Rates) -> list[SimulatedJob]:
             jobs += learner_jobs(learner, work, rates)
     needs = tuple(job.name for job in jobs)
     for ensemble in ("stack", "blend"):
-        seconds, _ = stage_seconds(f"{ensemble} {name}", n_rows * len(LEARNERS), rates)
+        seconds, _ = stage_seconds(f"{ensemble} {name}", n_rows, rates)
         jobs.append(SimulatedJob(f"{ensemble} {name}", seconds, needs=needs))
     return jobs
 

@@ -101,11 +101,10 @@ def _task_jobs(run: RunFolder, work: Workload, recipes: Mapping[str, Recipe], ra
     yield _stage("split", work.n_rows, rates, done=done, name=split, needs=("prepare",))
     parts = [job for name, recipe in recipes.items() for job in _parts(run, work, name, recipe, rates, needs=(split,))]
     yield from parts
-    size = work.n_train * len({job.group for job in parts})
     for name in ENSEMBLES:
         there = (run.ensemble(work.task, name) / "manifest.json").is_file()
         needs = tuple(job.name for job in parts)
-        yield _stage(f"{name} {work.task}", size, rates, done=there, needs=needs)
+        yield _stage(f"{name} {work.task}", work.n_train, rates, done=there, needs=needs)
 
 
 def _parts(

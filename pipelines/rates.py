@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from oof.store import PartKey
-from pipelines.config import digest_values, learner_name, read_toml
+from pipelines.config import digest_values, read_toml
 from pipelines.networks import networks
 from pipelines.run_folder import RunFolder
 from pipelines.workload import rows_of_parquet
@@ -127,7 +127,7 @@ class Table:
     learners
         (Base learner, task) -> rate on one CPU thread.
     stages
-        Stage -> seconds over rows, or for ensembles over rows times base learners.
+        Stage -> seconds over rows of all tasks, or for ensembles over training rows of their task.
     gpu_share
         Share of a GPU's peak that training and scoring reach.
     cpu_flops
@@ -261,13 +261,9 @@ def _first_and_others(parts: Iterable[Observation]) -> tuple[list[Observation], 
 
 def observed_stages(run: RunFolder) -> dict[str, tuple[float, float]]:
     """Stage -> size and seconds, for the stages besides training; the sizes are those of `Table.stages`."""
-    timings, settings = _timings(run), run.settings()
-    n_train = {task.name: rows_of_parquet(run.rows_file(task.name, "train")) for task in run.tasks()}
-    n_all = sum(rows_of_parquet(run.rows_file(name, split)) for name in n_train for split in run.splits(name))
-    found = {name: (float(n_all), timings[name][0]) for name in PLAIN_STAGES if name in timings}
-    for task, rows in n_train.items():
-        learners = [name for name in run.parts.learners(task) if name in map(learner_name, settings.recipes)]
-        for name in ENSEMBLES:
-            if f"{name} {task}" in timings:
-                found[f"{name} {task}"] = (float(rows * len(learners)), timings[f"{name} {task}"][0])
-    return found
+    timings, tasks = _timings(run), [task.name for task in run.tasks()]
+    n_train = {name: rows_of_parquet(run.rows_file(name, "train")) for name in tasks}
+    n_all = sum(rows_of_parquet(run.rows_file(name, split)) for name in tasks for split in run.splits(name))
+    sizes = dict.fromkeys(PLAIN_STAGES, n_all)
+    sizes |= {f"{name} {task}": rows for task, rows in n_train.items() for name in ENSEMBLES}
+    return {stage: (float(size), timings[stage][0]) for stage, size in sizes.items() if stage in timings}

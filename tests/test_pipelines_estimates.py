@@ -86,7 +86,7 @@ def test_observed_parts_are_those_of_the_run(finished_run: Path) -> None:
         assert one.fit_seconds >= run.parts.manifest(one.key).fit_seconds
         assert one.kept_bytes > 1000
     sizes = {name: size for name, (size, _) in observed_stages(run).items()}
-    assert sizes["stack QI"] == 2 * len(rows["train"])
+    assert sizes["stack QI"] == len(rows["train"])
     assert sizes["prepare"] == sum(map(len, rows.values()))
 
 
