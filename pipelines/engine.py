@@ -1,7 +1,9 @@
 """The order of the work: rows and folds, then the jobs that remain, then the leaderboard; what is there is skipped."""
 
 import logging
+import sys
 from collections.abc import Container, Mapping, Sequence
+from contextlib import redirect_stdout
 
 from competition.cleaning import get_preset
 from pipelines import prepare
@@ -77,7 +79,8 @@ def _is_current(run: RunFolder, job: Job, by_name: Mapping[str, Job], todo: Cont
 
 
 def _work_off(todo: Sequence[Job], engine: Engine) -> None:
-    with stopping(engine), progress("jobs", total=len(todo)) as advance:
+    apart = redirect_stdout(sys.stderr)  # what libraries print of jobs is no data
+    with apart, stopping(engine), progress("jobs", total=len(todo)) as advance:
         failed, skipped = work_off(todo, engine, tell=lambda outcome: advance(1))
     if failed:
         raise failure(failed, skipped)

@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 60.0
-FAILED, WORTH_RETRYING, INTERRUPTED = 1, 75, 130
+FAILED, WORTH_RETRYING = 1, 75
+ATTEMPT = "RELSTACK_ATTEMPT"  # environment of a job's process
 LONGEST_ERROR = 500
 
 
@@ -80,40 +81,45 @@ def write_state(file: Path, state: JobState) -> None:
 
 
 def new_state(file: Path) -> JobState:
-    """The state of an attempt that begins now in this process: the next one after what the file says."""
+    """The state of an attempt that begins now in this process.
+
+    It is the one that whoever started this process has counted, else the next one after what the file says.
+    """
     before = read_state(file)
+    counted = os.environ.get(ATTEMPT)
     return JobState(
         name=file.stem,
         host=socket.gethostname(),
         pid=os.getpid(),
-        attempt=1 if before is None else before.attempt + 1,
+        attempt=int(counted) if counted else 1 if before is None else before.attempt + 1,
         started=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
     )
 
 
 @contextmanager
 def working(run: RunFolder, name: str) -> Iterator[None]:
-    """Keep the state of a job while the block works on it: every few seconds, and in the end how it ended."""
+    """Keep the state of a job while the block works on it: every few seconds, and in the end how it ended.
+
+    A job that is interrupted from outside has no end: it is begun and silent, as if it had been killed.
+    """
     keeper = _Keeper(run.job_state(name))
     with keeper.beating(), listening(keeper.advance):
         try:
             yield
-        except BaseException as error:
+        except Exception as error:
             keeper.end(exit_code_of(error), words_of(error))
             raise
         keeper.end(0)
 
 
-def exit_code_of(error: BaseException) -> int:
+def exit_code_of(error: Exception) -> int:
     """The exit code that an error leads to."""
     if isinstance(error, CompetitionError):
         return error.exit_code
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
     return WORTH_RETRYING if isinstance(error, MemoryError) else FAILED
 
 
-def words_of(error: BaseException) -> str:
+def words_of(error: Exception) -> str:
     """One line that says what went wrong."""
     text = str(error) if isinstance(error, CompetitionError) else f"{type(error).__name__}: {error}"
     return text.partition("\n")[0][:LONGEST_ERROR]

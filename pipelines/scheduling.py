@@ -104,18 +104,30 @@ class StoppedError(CompetitionError):
     exit_code: ClassVar[int] = WORTH_RETRYING
 
 
+class _Terminated(BaseException):
+    """SIGTERM has come; no handler of ordinary errors may take it for a job's."""
+
+
 @contextmanager
 def stopping(engine: Engine) -> Iterator[None]:
-    """Stop the engine at the end of the block, whatever ends it; SIGTERM does so as Ctrl-C does."""
+    """Stop the engine at the end of the block, whatever ends it; SIGTERM does so as Ctrl-C does.
+
+    Raises
+    ------
+    StoppedError
+        SIGTERM ended the block.
+    """
 
     def stop(number: int, frame: Any) -> None:
-        raise StoppedError("stopped by SIGTERM", advice="the same command goes on where this one stopped")
+        raise _Terminated
 
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if in_main else None
     try:
         yield
+    except _Terminated:
+        raise StoppedError("stopped by SIGTERM", advice="the same command goes on where this one stopped") from None
     finally:
-        engine.stop()
         if in_main:
             signal.signal(signal.SIGTERM, before)
+        engine.stop()

@@ -17,9 +17,13 @@ from competition.sample import write_sample
 from oof.store import PartKey
 from pipelines.backbones.cross_encoder import CrossEncoder
 from pipelines.cli import main
+from pipelines.engine import unfinished
+from pipelines.engines.here import Here
+from pipelines.jobs import job_graph
 from pipelines.prepare import prepare, split
 from pipelines.pretraining import Pretraining, find_pretrained, held_out_rows, pretrain
 from pipelines.run_folder import RunFolder, RunSettings
+from pipelines.scheduling import work_off
 from pipelines.train import train
 
 SHORT = ["training.epochs=1", "training.batch_size=16", "training.learning_rate=1e-3"]
@@ -59,6 +63,25 @@ def shared_with(run: RunFolder, fold: int | None) -> pd.Series:
     rows = run.rows("QI")["train"]
     known = {*map(normalise_query, held_out_rows(run, "QC", fold)["query"])}
     return rows["id"][rows["query"].map(normalise_query).isin(known)]
+
+
+# As jobs of a run
+
+
+def test_a_run_makes_the_weights_that_a_base_learner_begins_with(run: RunFolder, bert: Path) -> None:
+    run.add_recipes(["e5-ce-tapt"], [f"e5-ce-tapt:{setting}" for setting in (f"weights.name={bert}", *SHORT)])
+    jobs = unfinished(run, job_graph(run, ["QC"], ["e5-ce-tapt"]))
+    first = [job for job in jobs if job.name in ("pretrain.QC.e5-ce-tapt", "train.QC.e5-ce-tapt.fold-0")]
+    assert work_off(first, Here(run)) == ([], [])
+    init = run.parts.manifest(PartKey("QC", "e5-ce-tapt", 0)).details["init"]
+    assert init["digest"] == find_pretrained(run, "e5-ce-tapt", task="QC", fold=0).digest
+    assert [job.name for job in unfinished(run, jobs)] == [job.name for job in jobs if job not in first]
+
+
+def test_weights_that_no_job_makes_are_refused_before_work_begins(run: RunFolder) -> None:
+    run.add_recipes([], ["e5-ce:init_from=mine"])
+    with pytest.raises(CompetitionError, match="no pretrained weights for QC are called 'mine'"):
+        unfinished(run, job_graph(run, ["QC"], ["e5-ce"]))
 
 
 # Leaks

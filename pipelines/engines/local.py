@@ -25,7 +25,7 @@ class Local:
 
     @classmethod
     def of(cls, run: RunFolder, options: EngineOptions) -> "Local":
-        """A pool of as many workers as there are GPUs, or else threads, unless told otherwise; threads are shared out."""
+        """A pool of as many workers as there are GPUs, else threads, unless told otherwise; threads are shared out."""
         gpus, threads = visible_gpus(), available_threads()
         workers = options.workers or len(gpus) or threads
         return cls(run, workers=workers, threads=options.cpus or max(1, threads // workers), gpus=gpus)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipelines.engines.protocol import Outcome
-from pipelines.job_state import FAILED, new_state, read_state, write_state
+from pipelines.job_state import ATTEMPT, FAILED, new_state, read_state, write_state
 from pipelines.jobs import Job
 from pipelines.run_folder import RunFolder
 
@@ -55,6 +55,7 @@ class JobProcess:
             **os.environ,
             "OMP_NUM_THREADS": str(job.resources.cpus),
             **place.variables,
+            ATTEMPT: str(self.fresh.attempt),
             "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
         }
         with open_log(run, job) as log:
@@ -62,6 +63,8 @@ class JobProcess:
                 [sys.executable, "-m", "pipelines.job_process", *job.argv], cwd=place.folder, env=environment,
                 stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+        self.fresh = self.fresh.model_copy(update={"pid": self.process.pid})
+        write_state(self.state, self.fresh)  # an attempt that dies while it still imports counts too
 
     def poll(self) -> Outcome | None:
         """How it ended, None while it works."""
@@ -93,8 +96,7 @@ class JobProcess:
     def _note_end(self, exit_code: int, last: tuple[str, ...]) -> None:
         """Write down the end of a process that did not do so itself, or wrote another."""
         state = read_state(self.state)
-        if state is None or state.attempt < self.fresh.attempt:
-            state = self.fresh
+        state = self.fresh if state is None else state
         if state.exit_code != exit_code:
             words = f"killed by signal {-exit_code}" if exit_code < 0 else last[-1] if last else ""
             write_state(self.state, state.model_copy(update={"exit_code": exit_code, "error": words}))

@@ -1,0 +1,286 @@
+"""Engines: wherever jobs run, the same files come out; what is killed, lost or faulty is named and stops no other."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from competition.errors import CompetitionError
+from competition.sample import write_sample
+from oof.store import sha256
+from pipelines.engines import ENGINES
+from pipelines.engines.local import Local, visible_gpus
+from pipelines.engines.processes import JobProcess, Place
+from pipelines.engines.protocol import Engine, EngineOptions
+from pipelines.job_state import read_state
+from pipelines.jobs import Job, Resources, job_graph
+from pipelines.prepare import prepare, split
+from pipelines.run_folder import RunFolder, RunSettings
+from pipelines.scheduling import stopping, work_off
+from pipelines.status import FAILED, RUNNING, job_lines
+
+ROOT = Path(__file__).parent.parent
+RECIPE = "lexical"
+MEAN = "ensemble.QI.mean"
+SETTINGS = ["lexical:head.rounds=10", "lexical:ngrams.max_features=200"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("engines") / "data"
+    write_sample(folder, n_train=200, n_dev=30, n_test=30, tasks=("QI",))
+    return folder
+
+
+@pytest.fixture
+def new_run(data: Path, tmp_path: Path) -> Callable[[str], RunFolder]:
+    def make(name: str) -> RunFolder:
+        run = RunFolder(tmp_path / name)
+        prepare(run, RunSettings(data=str(data), tasks=("QI",), folds=3))
+        split(run)
+        run.add_recipes([RECIPE], SETTINGS)
+        return run
+
+    return make
+
+
+def jobs_of(run: RunFolder) -> list[Job]:
+    """The training jobs and a mean of them; the ensembles of a run take long and add nothing here."""
+    *train, stack, _blend = job_graph(run, ["QI"], [RECIPE])
+    mean = ("ensemble", "make", "--run", str(run.root), "--task", "QI", "--name", "mean")
+    return [*train, replace(stack, name=MEAN, argv=mean, manifest=run.ensemble("QI", "mean") / "manifest.json")]
+
+
+def finish(run: RunFolder, engine: Engine) -> dict[str, str]:
+    """Do all jobs; gives the digest of every score file."""
+    with stopping(engine):
+        failed, skipped = work_off(jobs_of(run), engine)
+    assert not failed, [outcome.last for outcome in failed]
+    assert not skipped
+    return digests(run)
+
+
+def digests(run: RunFolder) -> dict[str, str]:
+    """SHA-256 of the scores of parts and ensembles, by path."""
+    files = [path for folder in ("parts", "ensembles") for path in (run.root / folder).rglob("*.parquet")]
+    return {str(path.relative_to(run.root)): sha256(path) for path in sorted(files)}
+
+
+@pytest.fixture(scope="module")
+def expected(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the engine `here` makes."""
+    run = RunFolder(tmp_path_factory.mktemp("here") / "run")
+    prepare(run, RunSettings(data=str(data), tasks=("QI",), folds=3))
+    split(run)
+    run.add_recipes([RECIPE], SETTINGS)
+    made = finish(run, ENGINES["here"](run, EngineOptions()))
+    assert len(made) == 3 * 3 + 3
+    assert "parts/QI/lexical/fold-1\n" in run.job_log("train.QI.lexical.fold-1").read_text("utf-8")
+    return made
+
+
+@pytest.mark.slow
+def test_two_local_workers_make_the_same_files(new_run: Callable[[str], RunFolder], expected: dict[str, str]) -> None:
+    run = new_run("local")
+    assert finish(run, ENGINES["local"](run, EngineOptions(workers=2))) == expected
+    states = [read_state(run.job_state(job.name)) for job in jobs_of(run)]
+    assert [(state.attempt, state.exit_code) for state in states if state] == [(1, 0)] * 4
+    assert run.job_log("train.QI.lexical.fold-1").read_text("utf-8").startswith("== ")
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_files(new_run: Callable[[str], RunFolder], expected: dict[str, str]) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    run = new_run("ray")
+    assert finish(run, ENGINES["ray"](run, EngineOptions(workers=2))) == expected
+
+
+@pytest.mark.slow
+def test_submitit_makes_the_same_files(
+    new_run: Callable[[str], RunFolder], expected: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    monkeypatch.setenv("RELSTACK_CACHE", str(tmp_path / "cache"))
+    run = new_run("slurm")
+    options = EngineOptions(workers=2, slurm={"cluster": "local", "time": "10"})
+    assert finish(run, ENGINES["slurm"](run, options)) == expected
+
+
+def test_without_slurm_the_engine_says_so(new_run: Callable[[str], RunFolder]) -> None:
+    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    run = new_run("no-slurm")
+    with pytest.raises(CompetitionError, match="cannot be submitted to SLURM"):
+        finish(run, ENGINES["slurm"](run, EngineOptions(slurm={"partition": "gpu"})))
+
+
+def test_a_killed_job_is_named_and_the_next_run_finishes(
+    new_run: Callable[[str], RunFolder], expected: dict[str, str]
+) -> None:
+    run = new_run("killed")
+    victim = jobs_of(run)[0]
+    process = JobProcess(victim, Place.of(run))
+    os.kill(process.process.pid, signal.SIGKILL)
+    outcome = process.wait()
+    process.stop()
+    assert (outcome.exit_code, outcome.done, outcome.worth_retrying) == (-signal.SIGKILL, False, True)
+    state = read_state(run.job_state(victim.name))
+    assert state is not None
+    assert (state.exit_code, state.error) == (-9, "killed by signal 9")
+    assert finish(run, ENGINES["here"](run, EngineOptions())) == expected
+    again = read_state(run.job_state(victim.name))
+    assert again is not None
+    assert (again.attempt, again.exit_code) == (2, 0)
+    assert run.job_log(victim.name).read_text("utf-8").count("== ") == 2
+
+
+@pytest.mark.parametrize("engine", ["here", "local"])
+def test_a_failed_job_stops_nothing_but_what_needs_it(new_run: Callable[[str], RunFolder], engine: str) -> None:
+    run = new_run(engine)
+    first, *others = jobs_of(run)
+    faulty = replace(first, argv=(*first.argv[:-1], "7"))
+    pool = ENGINES[engine](run, EngineOptions(workers=2))
+    with stopping(pool):
+        failed, skipped = work_off([faulty, *others], pool)
+    assert [(outcome.job.name, outcome.exit_code) for outcome in failed] == [(first.name, 3)]
+    assert any("no fold 7" in line for line in failed[0].last)
+    assert [(each.job.name, each.because) for each in skipped] == [(MEAN, first.name)]
+    assert [job.done for job in others] == [True, True, False]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("engine", "how"), [("local", signal.SIGKILL), ("local", signal.SIGTERM), ("here", signal.SIGTERM)]
+)
+def test_no_job_outlives_the_command_that_began_it(
+    new_run: Callable[[str], RunFolder], data: Path, engine: str, how: signal.Signals
+) -> None:
+    run = new_run("orphans")
+    overrides = [word for setting in SETTINGS for word in ("--set", setting)]
+    words = ["run", "--data", data, "--run", run.root, "--folds", 3, "--tasks", "QI", "--recipes", RECIPE, *overrides,
+             "--engine", engine, "--workers", 2]  # fmt: skip
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", "--quiet", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until(lambda: any(run.logs.glob("*.json")), "a job at work")
+    parent.send_signal(how)
+    parent.wait()
+    assert parent.returncode == (75 if how == signal.SIGTERM else -how)
+    wait_until(lambda: not jobs_running(run), "the end of its jobs")
+    assert not [line for line in job_lines(run) if line.state in (RUNNING, FAILED)]
+
+
+def jobs_running(run: RunFolder) -> list[int]:
+    """Ids of the processes that do jobs of the run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"pipelines.job_process" in words and str(run.root).encode() in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for something that must happen soon; three minutes only guard against waiting for ever."""
+    for _ in range(9000):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{what} did not happen")
+
+
+# Shares of the machine
+
+
+def with_gpus(n_gpus: int, fold: int = 0) -> Job:
+    return Job(f"train.QI.a.fold-{fold}", (), Path("none"), (), Resources(1, n_gpus), "train", "QI", "a", fold)
+
+
+def test_gpus_are_handed_out_once_and_a_job_without_sees_none(tmp_path: Path) -> None:
+    pool = Local(RunFolder(tmp_path), workers=3, threads=1, gpus=["2", "5", "7"])
+    shown = replace(with_gpus(2), argv=("--version",))
+    assert pool.has_room(shown)
+    pool.start(shown)
+    assert pool.free == ["7"]
+    assert not pool.has_room(with_gpus(2, 1))
+    assert pool.has_room(with_gpus(1, 1))
+    assert pool.has_room(with_gpus(0, 1))
+    process, mine = pool.running[shown.name]
+    environment = Path(f"/proc/{process.process.pid}/environ")
+    if environment.exists():
+        wait_until(lambda: b"CUDA_VISIBLE_DEVICES=2,5" in environment.read_bytes().split(b"\0"), "its environment")
+    assert mine == ["2", "5"]
+    while not (outcomes := pool.ended()):
+        pass
+    assert [(outcome.exit_code, outcome.done) for outcome in outcomes] == [(1, False)]  # it left no manifest
+    assert sorted(pool.free) == ["2", "5", "7"]
+
+
+def test_more_gpus_than_there_are_are_refused_but_none_means_cpus(tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError, match=r"training\.gpus = 4"):
+        Local(RunFolder(tmp_path), workers=1, threads=1, gpus=["0", "1"]).has_room(with_gpus(4))
+    assert Local(RunFolder(tmp_path), workers=1, threads=1, gpus=[]).has_room(with_gpus(4))
+
+
+def test_visible_gpus_are_those_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-1f2e")
+    assert visible_gpus() == ["3", "GPU-1f2e"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+
+
+# Machines that are lost
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[object]:
+    """A Ray cluster of two machines that are processes of this one."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False},
+    )
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_run_finishes_though_a_machine_is_lost(
+    new_run: Callable[[str], RunFolder], expected: dict[str, str], two_nodes: object
+) -> None:
+    cluster: object = two_nodes
+    lost = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)  # type: ignore[attr-defined]
+    run = new_run("lost")
+    engine = ENGINES["ray"](run, EngineOptions(address=cluster.address))  # type: ignore[attr-defined]
+    pulled = []
+
+    class Watched:
+        """The engine; as soon as both machines work, one is taken away."""
+
+        tries = engine.tries
+        has_room, start, stop = engine.has_room, engine.start, engine.stop
+
+        def ended(self) -> list:  # type: ignore[type-arg]
+            if not pulled and len(jobs_running(run)) == 2:
+                cluster.remove_node(lost)  # type: ignore[attr-defined]
+                pulled.append(True)
+            return engine.ended()
+
+    assert finish(run, Watched()) == expected
+    assert pulled
+    attempts = [state.attempt for job in jobs_of(run) if (state := read_state(run.job_state(job.name)))]
+    assert sorted(attempts) == [1, 1, 1, 2]
