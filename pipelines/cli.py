@@ -11,6 +11,7 @@ import click
 
 from pipelines.cli_check import check
 from pipelines.cli_ensembles import ensemble_commands
+from pipelines.cli_estimates import estimate_commands, plan_options, show_plan
 from pipelines.cli_integrity import integrity_commands
 from pipelines.cli_models import model_commands
 from pipelines.cli_options import (
@@ -182,7 +183,13 @@ def split(run_dir: Path, output: Any, **options: Any) -> None:
     print_tables(fold_tables(run), output)
 
 
-for _command in [*model_commands(), *ensemble_commands(), *selftraining_commands(), *translate_commands()]:
+for _command in [
+    *model_commands(),
+    *ensemble_commands(),
+    *selftraining_commands(),
+    *translate_commands(),
+    *estimate_commands(),
+]:
     main.add_command(_command)
 
 
@@ -268,7 +275,7 @@ main.add_command(status)
 @set_option
 @engine_options
 @tracker_option
-@click.option("--dry-run", is_flag=True, help="List the jobs that are done and to do; read and write nothing else.")
+@plan_options
 @format_option
 def run(
     run_dir: Path,
@@ -278,18 +285,20 @@ def run(
     address: str | None,
     slurm: str | None,
     dry_run: bool,
+    rates_from: tuple[Path, ...],
+    gpus: str | None,
     output: Any,
     **options: Any,
 ) -> None:
     """Do everything: read, clean, split, train every base learner, stack, blend, submit, leaderboard."""
-    from pipelines.engine import planned, run_all
+    from pipelines.engine import run_all
     from pipelines.engines.protocol import EngineOptions
     from pipelines.output import print_table
 
     folder, settings = run_folder(run_dir), _settings(**options)
     where = EngineOptions(workers, cpus, address, pairs_of(slurm or ""))
     if dry_run:
-        print_table(planned(folder, settings), output)
+        show_plan(folder, settings, output=output, rates_from=rates_from, gpus=gpus, engine=engine, workers=workers)
         return
     board = run_all(folder, settings, engine=engine, options=where)
     if output == "json":

@@ -4,18 +4,13 @@ import logging
 import sys
 from collections.abc import Container, Mapping, Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
-
-import pandas as pd
 
 from competition.cleaning import get_preset
-from competition.rows import find_files
-from competition.tasks import get_task
 from pipelines import prepare
-from pipelines.config import learner_name, load_recipe
+from pipelines.config import load_recipe
 from pipelines.engines import ENGINES
 from pipelines.engines.protocol import Engine, EngineOptions
-from pipelines.ensembling import DEFAULTS, is_current
+from pipelines.ensembling import is_current
 from pipelines.jobs import ENSEMBLE, TRAIN, Job, job_graph
 from pipelines.progress import progress
 from pipelines.run_folder import RunFolder, RunSettings
@@ -89,23 +84,3 @@ def _work_off(todo: Sequence[Job], engine: Engine) -> None:
         failed, skipped = work_off(todo, engine, tell=lambda outcome: advance(1))
     if failed:
         raise failure(failed, skipped)
-
-
-def planned(run: RunFolder, settings: RunSettings) -> pd.DataFrame:
-    """The jobs of a run, one line each: job, state (done or to do). Nothing is written."""
-    files = find_files(Path(settings.data), [get_task(name) for name in settings.tasks])
-    tasks = [name for name in settings.tasks if (name, "train") in files]
-    lines = [("prepare", run.settings_file.is_file())]
-    from oof.store import PartKey
-    from pipelines.backbones import applies
-
-    for task in tasks:
-        lines.append((f"split {task}", any(run.folds_folder(task).glob("*.json"))))
-        for name in settings.recipes:
-            if applies(load_recipe(name, settings.overrides), get_task(task)):
-                keys = [PartKey(task, learner_name(name), fold) for fold in range(settings.folds)]
-                lines += [(f"train {key}", run.parts.is_finished(key)) for key in keys]
-        for name in DEFAULTS:
-            lines.append((f"{name} {task}", (run.ensemble(task, name) / "manifest.json").is_file()))
-    lines.append(("submit", run.submission("final").is_dir()))
-    return pd.DataFrame([(job, "done" if done else "to do") for job, done in lines], columns=["job", "state"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
 Format = Literal["table", "json", "csv"]
 WIDE = 260  # the leaderboard's columns
@@ -53,9 +54,24 @@ def print_wrapped(frame: "pd.DataFrame", *, title: str = "") -> None:
     Console(width=None if sys.stdout.isatty() else PAGE, markup=False, highlight=False).print(table)
 
 
-def _print_rich(frame: "pd.DataFrame", title: str) -> None:
-    import pandas as pd
+def table_text(frame: "pd.DataFrame") -> str:
+    """`frame` as a table, for narration."""
     from rich.console import Console
+
+    console = Console(width=WIDE)
+    with console.capture() as captured:
+        console.print(_rich_table(frame, ""))
+    return captured.get().rstrip()
+
+
+def _print_rich(frame: "pd.DataFrame", title: str) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else WIDE).print(_rich_table(frame, title))
+
+
+def _rich_table(frame: "pd.DataFrame", title: str) -> "Table":
+    import pandas as pd
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
@@ -64,7 +80,7 @@ def _print_rich(frame: "pd.DataFrame", title: str) -> None:
         table.add_column(str(name), justify="right" if numeric else "left", no_wrap=True)
     for row in frame.itertuples(index=False):
         table.add_row(*map(_cell, row))
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    return table
 
 
 def _cell(value: object) -> str:
