@@ -1,4 +1,4 @@
-"""A made-up competition of any size through the whole pipeline: seconds and peak memory of every stage, and how they grow.
+"""A made-up competition of any size through the whole pipeline: time and memory of every stage, and how they grow.
 
     python benchmarks/load.py --rows 200000 2000000 [--task QC] [--folds 3] [--learners lexical] [--folder F]
 

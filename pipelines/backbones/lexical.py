@@ -1,8 +1,10 @@
 """The lexical base learner: overlap features and character n-gram TF-IDF of the query, and of its translation."""
 
+import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,15 +16,19 @@ from scipy.special import expit
 from competition.categories import leaf, levels
 from competition.tasks import Task
 from pipelines.backbones.boosting import Boosting, probabilities
-from pipelines.backbones.candidates import places_in, standing_among, with_candidates
-from pipelines.backbones.pair_features import FEATURES, PairFeatures
-from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace
-from pipelines.config import LexicalRecipe, NgramSection, View
+from pipelines.backbones.candidates import QUERY, places_in, standing_among, with_candidates
+from pipelines.backbones.feature_table import feature_table, whole_queries
+from pipelines.backbones.measures import Measures, shared_tfidf
+from pipelines.backbones.pair_features import FEATURES
+from pipelines.backbones.protocol import DETAILS, PAIR, Workspace
+from pipelines.config import LexicalRecipe, View
 from pipelines.targets import Targets
 from pipelines.text import query_text
 
 TREES, LINEAR = "head.txt", "head.npz"
 LINEAR_TOLERANCE = 1e-4
+TABLE_FORMAT = 1  # a table of features of another format is made again
+COMPUTED_BY = ("relstack", "numpy", "pandas", "rapidfuzz", "scikit-learn")
 COSINE = len(FEATURES)  # the last column of a block
 COMPARED = [
     *(FEATURES.index(name) for name in ("soft_covered", "missing_weight", "longest_code_match", "token_set_ratio")),
@@ -114,25 +120,63 @@ class Lexical:
         return ("original", "english") if self.recipe.text.view == "both" else (self.recipe.text.view,)
 
     def _dense(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
-        """Pair features; with `candidates`, how some of them stand among those of the query's other targets."""
+        """Pair features; with `candidates`, how some of them stand among those of the query's other targets.
+
+        Pairs of the corpus are looked up in the run's table, if the workspace has a folder for it.
+        """
+        if self.workspace.tables is None:
+            return self._computed(rows, task)
+        places = self.workspace.corpus.places(rows)
+        found: np.ndarray = self._table(self.workspace.tables, task)[places]
+        if (new := places < 0).any():
+            found[new] = self._computed(rows[new], task)
+        return found
+
+    def _table(self, folder: Path, task: Task) -> np.ndarray:
+        """The features of all pairs of the corpus, ``(n_pairs, n_features)``."""
+        corpus, recipe = self.workspace.corpus, self.recipe
+        made_of = {
+            "corpus": corpus.digest,
+            "task": task.name,
+            "recipe": recipe.model_dump(mode="json", include={"text", "ngrams", "candidates"}),
+            "versions": [TABLE_FORMAT, *map(version, COMPUTED_BY)],
+        }
+        name = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+        return feature_table(folder / f"lexical-{name}.npy", len(corpus.pairs), lambda: self._chunks(task))
+
+    def _chunks(self, task: Task) -> Iterator[np.ndarray]:
+        """The table, some queries at a time, of which nothing is kept in memory."""
+        measures = Measures.of(self.workspace.corpus, self.recipe.ngrams)
+        for pairs in whole_queries(self.workspace.corpus.pairs):
+            together = pairs.assign(among=pairs.groupby(QUERY, sort=False).ngroup())
+            yield self._of_pairs(together, task, measures.forgetful())
+
+    def _computed(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
+        """What `_dense` gives, without a table; what is computed is kept in memory for the other folds."""
+        measures = Measures.of(self.workspace.corpus, self.recipe.ngrams)
         if not self.recipe.candidates:
-            return np.hstack(self._blocks(rows, task))
+            return self._of_pairs(rows, task, measures)
         pairs = with_candidates(rows[PAIR].drop_duplicates(ignore_index=True), self.workspace.corpus)
-        blocks, codes = self._blocks(pairs, task), pairs["among"].to_numpy()
+        return np.asarray(self._of_pairs(pairs, task, measures)[places_in(pairs, rows)])
+
+    def _of_pairs(self, pairs: pd.DataFrame, task: Task, measures: Measures) -> np.ndarray:
+        """The features of pairs; those of one `among` are the candidates of one query."""
+        blocks = self._blocks(pairs, task, measures)
+        if not self.recipe.candidates:
+            return np.hstack(blocks)
+        codes = pairs["among"].to_numpy()
         standings = [standing_among(block[:, COMPARED], codes) for block in blocks]
         sizes = np.bincount(codes)[codes].astype(np.float32)[:, None]
-        return np.asarray(np.hstack([*blocks, *standings, sizes])[places_in(pairs, rows)])
+        return np.hstack([*blocks, *standings, sizes])
 
-    def _blocks(self, rows: pd.DataFrame, task: Task) -> list[np.ndarray]:
+    def _blocks(self, rows: pd.DataFrame, task: Task, measures: Measures) -> list[np.ndarray]:
         """Overlap features and TF-IDF cosine, a block for each view of the query and each text of the target."""
-        features = shared_features(self.workspace.corpus)
-        tfidf = shared_tfidf(self.workspace.corpus, self.recipe.ngrams)
         blocks = []
         for view in self._views():
             queries = query_text(rows, view).tolist()
             for texts in target_texts(rows["target"].tolist(), task):
-                cosine = tfidf.cosine(queries, texts)[:, None]
-                blocks.append(np.hstack([features.table(queries, texts), cosine]))
+                cosine = measures.tfidf.cosine(queries, texts)[:, None]
+                blocks.append(np.hstack([measures.features.table(queries, texts), cosine]))
         return blocks
 
     def _ngrams(self, rows: pd.DataFrame) -> Any:
@@ -157,59 +201,3 @@ def target_texts(targets: list[str], task: Task) -> list[list[str]]:
     if not task.target_is_category:
         return [targets]
     return [targets, [" ".join(levels(path)[-2:]) for path in targets], [leaf(path) for path in targets]]
-
-
-class Tfidf:
-    """TF-IDF of character n-grams inside word boundaries, hashed: no vocabulary to keep or to leak.
-
-    Every distinct text is vectorised once for as long as the object lives.
-    """
-
-    def __init__(self, targets: tuple[str, ...], ngrams: NgramSection) -> None:
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        self.vectoriser = HashingVectorizer(
-            analyzer="char_wb",
-            ngram_range=(ngrams.shortest, ngrams.longest),
-            n_features=ngrams.max_features,
-            norm=None,
-            alternate_sign=False,
-            dtype=np.float32,
-        )
-        counts = np.bincount(self.vectoriser.transform(targets).indices, minlength=ngrams.max_features)
-        self.weights = (np.log((1 + len(targets)) / (1 + counts)) + 1).astype(np.float32)
-        self._known: dict[str, int] = {}
-        nothing: Any = (0, ngrams.max_features)
-        self._vectors: Any = sparse.csr_matrix(nothing, dtype=np.float32)
-
-    def transform(self, texts: list[str]) -> Any:
-        """Unit TF-IDF rows, ``(n_texts, max_features)``; sublinear counts."""
-        new = list(dict.fromkeys(text for text in texts if text not in self._known))
-        if new:
-            self._known |= {text: len(self._known) + i for i, text in enumerate(new)}
-            self._vectors = sparse.vstack([self._vectors, self._vectorise(new)], format="csr")
-        return self._vectors[[self._known[text] for text in texts]]
-
-    def cosine(self, queries: list[str], targets: list[str]) -> np.ndarray:
-        """Cosine of every pair, float32 ``(n_pairs,)``."""
-        product = self.transform(queries).multiply(self.transform(targets))
-        return np.asarray(product.sum(axis=1), dtype=np.float32).ravel()
-
-    def _vectorise(self, texts: list[str]) -> Any:
-        from sklearn.preprocessing import normalize
-
-        matrix = self.vectoriser.transform(texts)
-        matrix.data = (1 + np.log(matrix.data)) * self.weights[matrix.indices]
-        return normalize(matrix, copy=False)
-
-
-@lru_cache(maxsize=8)
-def shared_tfidf(corpus: Corpus, ngrams: NgramSection) -> Tfidf:
-    """One `Tfidf` for all folds and base learners of a process."""
-    return Tfidf(corpus.targets, ngrams)
-
-
-@lru_cache(maxsize=4)
-def shared_features(corpus: Corpus) -> PairFeatures:
-    """One `PairFeatures` for all folds and base learners of a process: pairs are computed once."""
-    return PairFeatures(corpus.targets)
