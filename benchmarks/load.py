@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
+from competition.tasks import SPLITS
+
 ROOT = Path(__file__).parents[1]
 MIB_PER_KIB = 1 / 1024
 
@@ -51,7 +53,7 @@ class Load:
         translations = ["--translations", str(self.folder / "data" / "translations.csv")]
         files = ["--data", data, "--tasks", self.task, *translations]
         tenth = self.n_rows // 10
-        sizes = {"train": self.n_rows - 2 * tenth, "dev": tenth, "test": tenth}
+        sizes = dict(zip(SPLITS, (self.n_rows - 2 * tenth, tenth, tenth), strict=True))
         rows = [word for split, size in sizes.items() for word in (f"--{split}-rows", str(size))]
         yield "sample", ["sample", data, *rows, "--tasks", self.task]
         yield "check", ["check", *files]
