@@ -1,10 +1,9 @@
 """The lexical base learner: overlap features and character n-gram TF-IDF of the query, and of its translation."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +15,8 @@ from scipy.special import expit
 from competition.categories import leaf, levels
 from competition.tasks import Task
 from pipelines.backbones.boosting import Boosting, probabilities
-from pipelines.backbones.candidates import QUERY, places_in, standing_among, with_candidates
-from pipelines.backbones.feature_table import feature_table, whole_queries
+from pipelines.backbones.candidates import places_in, standing_among, with_candidates
+from pipelines.backbones.feature_table import corpus_features, whole_queries
 from pipelines.backbones.measures import Measures, shared_tfidf
 from pipelines.backbones.pair_features import FEATURES
 from pipelines.backbones.protocol import DETAILS, PAIR, Workspace
@@ -27,8 +26,6 @@ from pipelines.text import query_text
 
 TREES, LINEAR = "head.txt", "head.npz"
 LINEAR_TOLERANCE = 1e-4
-TABLE_FORMAT = 1  # a table of features of another format is made again
-COMPUTED_BY = ("relstack", "numpy", "pandas", "rapidfuzz", "scikit-learn")
 COSINE = len(FEATURES)  # the last column of a block
 COMPARED = [
     *(FEATURES.index(name) for name in ("soft_covered", "missing_weight", "longest_code_match", "token_set_ratio")),
@@ -120,39 +117,24 @@ class Lexical:
         return ("original", "english") if self.recipe.text.view == "both" else (self.recipe.text.view,)
 
     def _dense(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
-        """Pair features; with `candidates`, how some of them stand among those of the query's other targets.
+        """Pair features; with `candidates`, how some of them stand among those of the query's other targets."""
+        recipe = self.recipe.model_dump(mode="json", include={"kind", "text", "ngrams", "candidates"})
+        return corpus_features(
+            rows,
+            self.workspace,
+            made_of={**recipe, "category": task.target_is_category},
+            pieces=partial(self._pieces, task),
+            computed=partial(self._computed, task=task),
+        )
 
-        Pairs of the corpus are looked up in the run's table, if the workspace has a folder for it.
-        """
-        if self.workspace.tables is None:
-            return self._computed(rows, task)
-        places = self.workspace.corpus.places(rows)
-        found: np.ndarray = self._table(self.workspace.tables, task)[places]
-        if (new := places < 0).any():
-            found[new] = self._computed(rows[new], task)
-        return found
-
-    def _table(self, folder: Path, task: Task) -> np.ndarray:
-        """The features of all pairs of the corpus, ``(n_pairs, n_features)``."""
-        corpus, recipe = self.workspace.corpus, self.recipe
-        made_of = {
-            "corpus": corpus.digest,
-            "task": task.name,
-            "recipe": recipe.model_dump(mode="json", include={"text", "ngrams", "candidates"}),
-            "versions": [TABLE_FORMAT, *map(version, COMPUTED_BY)],
-        }
-        name = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-        return feature_table(folder / f"lexical-{name}.npy", len(corpus.pairs), lambda: self._chunks(task))
-
-    def _chunks(self, task: Task) -> Iterator[np.ndarray]:
-        """The table, some queries at a time, of which nothing is kept in memory."""
+    def _pieces(self, task: Task) -> Iterator[np.ndarray]:
+        """The features of the corpus's pairs, some queries at a time, of which nothing is kept in memory."""
         measures = Measures.of(self.workspace.corpus, self.recipe.ngrams)
         for pairs in whole_queries(self.workspace.corpus.pairs):
-            together = pairs.assign(among=pairs.groupby(QUERY, sort=False).ngroup())
-            yield self._of_pairs(together, task, measures.forgetful())
+            yield self._of_pairs(pairs, task, measures.forgetful())
 
     def _computed(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
-        """What `_dense` gives, without a table; what is computed is kept in memory for the other folds."""
+        """The features of any rows; what is computed is kept in memory for the other folds."""
         measures = Measures.of(self.workspace.corpus, self.recipe.ngrams)
         if not self.recipe.candidates:
             return self._of_pairs(rows, task, measures)
