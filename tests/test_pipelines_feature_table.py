@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from tiny import PATHS, make_rows
 
+from competition.errors import CompetitionError
 from competition.tasks import QC, QI, Task
 from pipelines.backbones import category_tree, lexical
 from pipelines.backbones.category_tree import CategoryTreeLearner
@@ -104,3 +105,12 @@ def test_a_table_that_could_not_be_finished_is_not_there(tmp_path: Path) -> None
     made, read = feature_table(path, 4, lambda: iter([whole[:3], whole[3:]])), feature_table(path, 4, pieces)
     np.testing.assert_array_equal(made, whole)
     np.testing.assert_array_equal(read, whole)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 20, -4])
+def test_a_damaged_table_is_named(n_bytes: int, tmp_path: Path) -> None:
+    path, whole = tmp_path / "features.npy", np.ones((4, 3), np.float32)
+    feature_table(path, 4, lambda: iter([whole]))
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(CompetitionError, match=r"damaged(.|\n)*features\.npy"):
+        feature_table(path, 4, lambda: iter([whole]))

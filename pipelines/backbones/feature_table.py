@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from competition.errors import CompetitionError, Fault
 from pipelines.backbones.candidates import QUERY
 from pipelines.backbones.protocol import Workspace
 
@@ -58,6 +59,11 @@ def feature_table(path: Path, n_rows: int, pieces: Pieces) -> np.ndarray:
 
     Where there is no such file, it is written first, one of `pieces` after the other, so that no more than one of them
     is in memory. Of several processes one writes, the others wait for it.
+
+    Raises
+    ------
+    CompetitionError
+        The file is damaged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -68,7 +74,13 @@ def feature_table(path: Path, n_rows: int, pieces: Pieces) -> np.ndarray:
                 temporary.rename(path)
             finally:
                 temporary.unlink(missing_ok=True)
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    try:
+        table = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    if len(table) != n_rows:
+        raise _damaged(path, f"{len(table):,} rows, not {n_rows:,}")
+    return table
 
 
 def whole_queries(pairs: pd.DataFrame, *, size: int = PIECE) -> Iterator[pd.DataFrame]:
@@ -88,6 +100,11 @@ def whole_queries(pairs: pd.DataFrame, *, size: int = PIECE) -> Iterator[pd.Data
     for start, end in pairwise(cuts):
         piece = pairs.iloc[start:end]
         yield piece.assign(among=piece.groupby(QUERY, sort=False).ngroup())
+
+
+def _damaged(path: Path, found: str) -> CompetitionError:
+    fault = Fault(str(path), found, "the features of all pairs of the run")
+    return CompetitionError("a table of features is damaged", faults=[fault], advice="delete it: it is made again")
 
 
 def _write(path: Path, n_rows: int, pieces: Iterator[np.ndarray]) -> None:
