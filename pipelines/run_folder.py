@@ -111,6 +111,10 @@ class RunFolder:
         """Where the task's fold files stand."""
         return self.root / "folds" / task
 
+    def tables(self, task: str) -> Path:
+        """Folder of features that are the same in every fold; they are made again where they are missing."""
+        return self.root / "tables" / task
+
     def ensemble(self, task: str, name: str) -> Path:
         """Folder of one ensemble."""
         return self.root / "ensembles" / task / name

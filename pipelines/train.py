@@ -159,6 +159,7 @@ def _make(
         corpus=_corpus(run, task.name, origin.rows.values()),
         seed=run.settings().seed,
         threads=available_threads(),
+        tables=run.tables(task.name),
     )
     held_out = rows["train"][(folds.align(rows["train"]) == key.fold).to_numpy()]
     space, prior = _with_prior(space, run, recipe, key=key, held_out=held_out)

@@ -94,6 +94,13 @@ def test_standing_among_candidates_by_hand() -> None:
     np.testing.assert_allclose(standing_among(values, codes), expected, atol=1e-6)
 
 
+def test_standing_is_the_same_bit_for_bit_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    values, codes = rng.random((300, 3), dtype=np.float32), rng.integers(40, size=300)
+    order, found = np.argsort(codes, kind="stable"), standing_among(values, codes)
+    np.testing.assert_array_equal(standing_among(values[order], codes[order]), found[order])
+
+
 def test_a_target_outside_the_tree_counts_as_its_nearest_ancestor() -> None:
     tree = CategoryTree.of(["pets,dogs", "home,kitchen, dining & bar"])
     targets = pd.Series(["pets,dogs,new,newer", "home,kitchen, dining & bar", "home,new", "toys", "", "pets"])

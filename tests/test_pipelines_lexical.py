@@ -10,7 +10,8 @@ from tiny import assert_probabilities, make_rows, odd_rows, one_by_one, read_sam
 
 from competition.tasks import QC, QI
 from pipelines.backbones import load
-from pipelines.backbones.lexical import Lexical, Tfidf, target_texts
+from pipelines.backbones.lexical import Lexical, target_texts
+from pipelines.backbones.measures import Tfidf
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.config import NgramSection, load_recipe
 
@@ -102,7 +103,7 @@ def test_a_category_is_read_whole_by_its_last_levels_and_by_its_leaf() -> None:
 
 
 def test_tfidf_rows_have_length_one_and_rare_ngrams_weigh_more() -> None:
-    tfidf = Tfidf(("shoes", "shoes red", "shoes blue"), NgramSection(max_features=10_000))
+    tfidf = Tfidf.over(("shoes", "shoes red", "shoes blue"), NgramSection(max_features=10_000))
     np.testing.assert_allclose(np.sqrt(tfidf.transform(["red shoes", "x"]).power(2).sum(axis=1)), 1, rtol=1e-6)
     assert tfidf.cosine(["red", "red", ""], ["red", "blue", "red"]).tolist() == pytest.approx([1, 0, 0], abs=1e-6)
     weights = tfidf.weights

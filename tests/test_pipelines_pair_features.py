@@ -100,12 +100,12 @@ def test_a_text_covers_itself(text: str) -> None:
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=6), st.randoms())
 def test_a_pair_has_the_same_features_in_any_table(pairs: list[tuple[str, str]], random: object) -> None:
     queries, targets = [query for query, _ in pairs], [target for _, target in pairs]
-    table = PairFeatures(TARGETS).table(queries, targets)
+    table = PairFeatures.over(TARGETS).table(queries, targets)
     assert table.shape == (len(pairs), len(FEATURES))
     assert table.dtype == np.float32
     order = list(range(len(pairs)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    again = PairFeatures(TARGETS).table([queries[i] for i in order], [targets[i] for i in order])
+    again = PairFeatures.over(TARGETS).table([queries[i] for i in order], [targets[i] for i in order])
     np.testing.assert_array_equal(again, table[order])
 
 

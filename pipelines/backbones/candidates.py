@@ -63,15 +63,18 @@ def standing_among(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
     Per value: gap to the greatest, gap to the least, gap to the mean, rank from the top (1 is the greatest).
     """
-    frame = pd.DataFrame(values)
-    grouped = frame.groupby(codes)
+    order = np.argsort(codes, kind="stable")  # pandas takes another mean, in float32, where groups are not side by side
+    frame = pd.DataFrame(values[order])
+    grouped = frame.groupby(codes[order])
     blocks: list[pd.DataFrame] = [
         grouped.transform("max") - frame,
         frame - grouped.transform("min"),
         frame - grouped.transform("mean"),
         grouped.rank(method="min", ascending=False),
     ]
-    return np.hstack([block.to_numpy(dtype=np.float32) for block in blocks])
+    found = np.empty((len(values), len(blocks) * values.shape[1]), dtype=np.float32)
+    found[order] = np.hstack([block.to_numpy(dtype=np.float32) for block in blocks])
+    return found
 
 
 def relations(node: np.ndarray, codes: np.ndarray, tree: CategoryTree) -> np.ndarray:

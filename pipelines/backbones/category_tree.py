@@ -1,6 +1,7 @@
 """The category-tree base learner: a head on where a query points in the tree, by frozen sentence embeddings."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from oof.trees import load_booster
 from pipelines.backbones.bi_encoder import shared_embedder
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.candidates import nearest_nodes, places_in, relations, standing_among, with_candidates
+from pipelines.backbones.feature_table import corpus_features, whole_queries
 from pipelines.backbones.pair_heads import DenseRows, fit_head, make_head, score_head
 from pipelines.backbones.protocol import DETAILS, PAIR, Corpus, Workspace, saved_recipe
 from pipelines.backbones.tree_features import FEATURES, TreeFeatures
@@ -111,22 +113,46 @@ class CategoryTreeLearner:
 
     def _features(self, rows: pd.DataFrame) -> np.ndarray:
         """Tree features in each space; with `candidates`, how they stand among those of the query's other targets."""
-        corpus = self.workspace.corpus
+        recipe = self.recipe.model_dump(mode="json", include={"kind", "text", "encoder", "spaces", "candidates"})
+        return corpus_features(
+            rows,
+            self.workspace,
+            made_of={**recipe, "weights": self._embedder().resolved.digest},
+            pieces=self._pieces,
+            computed=self._computed,
+        )
+
+    def _pieces(self) -> Iterator[np.ndarray]:
+        """The features of the corpus's pairs, some queries at a time, of which nothing is kept in memory."""
+        spaces = self._spaces()
+        for pairs in whole_queries(self.workspace.corpus.pairs):
+            yield self._of_pairs(pairs, [space.forgetful() for space in spaces])
+
+    def _computed(self, rows: pd.DataFrame) -> np.ndarray:
+        """The features of any rows; what is computed is kept in memory for the other folds."""
         pairs = rows[PAIR].drop_duplicates(ignore_index=True)
         if self.recipe.candidates:
-            pairs = with_candidates(pairs, corpus)
-        found = nearest_nodes(pairs["target"], corpus.tree)
+            pairs = with_candidates(pairs, self.workspace.corpus)
+        return np.asarray(self._of_pairs(pairs, self._spaces())[places_in(pairs, rows)])
+
+    def _spaces(self) -> list[TreeFeatures]:
+        corpus, view = self.workspace.corpus, self.recipe.text.view
+        return [shared_tree(corpus, self._embedder(), view, space) for space in self.recipe.spaces]
+
+    def _of_pairs(self, pairs: pd.DataFrame, spaces: Sequence[TreeFeatures]) -> np.ndarray:
+        """The features of pairs; those of one `among` are the candidates of one query."""
+        tree = self.workspace.corpus.tree
+        found = nearest_nodes(pairs["target"], tree)
         nodes = np.maximum(found, 0)
         queries = query_text(pairs, self.recipe.text.view).tolist()
-        spaces = [shared_tree(corpus, self._embedder(), self.recipe.text.view, space) for space in self.recipe.spaces]
         tables = [space.table(pairs["language"].tolist(), queries, nodes.tolist()) for space in spaces]
         if self.recipe.candidates:
             codes = pairs["among"].to_numpy()
             tables += [standing_among(table[:, COMPARED], codes) for table in tables]
-            tables.append(relations(nodes, codes, corpus.tree))
+            tables.append(relations(nodes, codes, tree))
         features = np.hstack(tables)
         features[found == ROOT] = np.nan
-        return np.asarray(features[places_in(pairs, rows)])
+        return features
 
 
 @lru_cache(maxsize=4)

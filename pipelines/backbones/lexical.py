@@ -1,8 +1,9 @@
 """The lexical base learner: overlap features and character n-gram TF-IDF of the query, and of its translation."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,9 +19,11 @@ from oof.trees import load_booster
 from pipelines.array_files import read_arrays
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.candidates import places_in, standing_among, with_candidates
-from pipelines.backbones.pair_features import FEATURES, PairFeatures
-from pipelines.backbones.protocol import DETAILS, PAIR, TRAIN_AGAIN, Corpus, Workspace, saved_recipe
-from pipelines.config import LexicalRecipe, NgramSection, View
+from pipelines.backbones.feature_table import corpus_features, whole_queries
+from pipelines.backbones.measures import Measures, shared_tfidf
+from pipelines.backbones.pair_features import FEATURES
+from pipelines.backbones.protocol import DETAILS, PAIR, TRAIN_AGAIN, Workspace, saved_recipe
+from pipelines.config import LexicalRecipe, View
 from pipelines.targets import Targets
 from pipelines.text import query_text
 
@@ -113,24 +116,47 @@ class Lexical:
 
     def _dense(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """Pair features; with `candidates`, how some of them stand among those of the query's other targets."""
+        recipe = self.recipe.model_dump(mode="json", include={"kind", "text", "ngrams", "candidates"})
+        return corpus_features(
+            rows,
+            self.workspace,
+            made_of={**recipe, "category": task.target_is_category},
+            pieces=partial(self._pieces, task),
+            computed=partial(self._computed, task=task),
+        )
+
+    def _pieces(self, task: Task) -> Iterator[np.ndarray]:
+        """The features of the corpus's pairs, some queries at a time, of which nothing is kept in memory."""
+        measures = Measures.of(self.workspace.corpus, self.recipe.ngrams)
+        for pairs in whole_queries(self.workspace.corpus.pairs):
+            yield self._of_pairs(pairs, task, measures.forgetful())
+
+    def _computed(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
+        """The features of any rows; what is computed is kept in memory for the other folds."""
+        measures = Measures.of(self.workspace.corpus, self.recipe.ngrams)
         if not self.recipe.candidates:
-            return np.hstack(self._blocks(rows, task))
+            return self._of_pairs(rows, task, measures)
         pairs = with_candidates(rows[PAIR].drop_duplicates(ignore_index=True), self.workspace.corpus)
-        blocks, codes = self._blocks(pairs, task), pairs["among"].to_numpy()
+        return np.asarray(self._of_pairs(pairs, task, measures)[places_in(pairs, rows)])
+
+    def _of_pairs(self, pairs: pd.DataFrame, task: Task, measures: Measures) -> np.ndarray:
+        """The features of pairs; those of one `among` are the candidates of one query."""
+        blocks = self._blocks(pairs, task, measures)
+        if not self.recipe.candidates:
+            return np.hstack(blocks)
+        codes = pairs["among"].to_numpy()
         standings = [standing_among(block[:, COMPARED], codes) for block in blocks]
         sizes = np.bincount(codes)[codes].astype(np.float32)[:, None]
-        return np.asarray(np.hstack([*blocks, *standings, sizes])[places_in(pairs, rows)])
+        return np.hstack([*blocks, *standings, sizes])
 
-    def _blocks(self, rows: pd.DataFrame, task: Task) -> list[np.ndarray]:
+    def _blocks(self, rows: pd.DataFrame, task: Task, measures: Measures) -> list[np.ndarray]:
         """Overlap features and TF-IDF cosine, a block for each view of the query and each text of the target."""
-        features = shared_features(self.workspace.corpus)
-        tfidf = shared_tfidf(self.workspace.corpus, self.recipe.ngrams)
         blocks = []
         for view in self._views():
             queries = query_text(rows, view).tolist()
             for texts in target_texts(rows["target"].tolist(), task):
-                cosine = tfidf.cosine(queries, texts)[:, None]
-                blocks.append(np.hstack([features.table(queries, texts), cosine]))
+                cosine = measures.tfidf.cosine(queries, texts)[:, None]
+                blocks.append(np.hstack([measures.features.table(queries, texts), cosine]))
         return blocks
 
     def _ngrams(self, rows: pd.DataFrame) -> Any:
@@ -167,59 +193,3 @@ def target_texts(targets: list[str], task: Task) -> list[list[str]]:
     if not task.target_is_category:
         return [targets]
     return [targets, [" ".join(levels(path)[-2:]) for path in targets], [leaf(path) for path in targets]]
-
-
-class Tfidf:
-    """TF-IDF of character n-grams inside word boundaries, hashed: no vocabulary to keep or to leak.
-
-    Every distinct text is vectorised once for as long as the object lives.
-    """
-
-    def __init__(self, targets: tuple[str, ...], ngrams: NgramSection) -> None:
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        self.vectoriser = HashingVectorizer(
-            analyzer="char_wb",
-            ngram_range=(ngrams.shortest, ngrams.longest),
-            n_features=ngrams.max_features,
-            norm=None,
-            alternate_sign=False,
-            dtype=np.float32,
-        )
-        counts = np.bincount(self.vectoriser.transform(targets).indices, minlength=ngrams.max_features)
-        self.weights = (np.log((1 + len(targets)) / (1 + counts)) + 1).astype(np.float32)
-        self._known: dict[str, int] = {}
-        nothing: Any = (0, ngrams.max_features)
-        self._vectors: Any = sparse.csr_matrix(nothing, dtype=np.float32)
-
-    def transform(self, texts: list[str]) -> Any:
-        """Unit TF-IDF rows, ``(n_texts, max_features)``; sublinear counts."""
-        new = list(dict.fromkeys(text for text in texts if text not in self._known))
-        if new:
-            self._known |= {text: len(self._known) + i for i, text in enumerate(new)}
-            self._vectors = sparse.vstack([self._vectors, self._vectorise(new)], format="csr")
-        return self._vectors[[self._known[text] for text in texts]]
-
-    def cosine(self, queries: list[str], targets: list[str]) -> np.ndarray:
-        """Cosine of every pair, float32 ``(n_pairs,)``."""
-        product = self.transform(queries).multiply(self.transform(targets))
-        return np.asarray(product.sum(axis=1), dtype=np.float32).ravel()
-
-    def _vectorise(self, texts: list[str]) -> Any:
-        from sklearn.preprocessing import normalize
-
-        matrix = self.vectoriser.transform(texts)
-        matrix.data = (1 + np.log(matrix.data)) * self.weights[matrix.indices]
-        return normalize(matrix, copy=False)
-
-
-@lru_cache(maxsize=8)
-def shared_tfidf(corpus: Corpus, ngrams: NgramSection) -> Tfidf:
-    """One `Tfidf` for all folds and base learners of a process."""
-    return Tfidf(corpus.targets, ngrams)
-
-
-@lru_cache(maxsize=4)
-def shared_features(corpus: Corpus) -> PairFeatures:
-    """One `PairFeatures` for all folds and base learners of a process: pairs are computed once."""
-    return PairFeatures(corpus.targets)

@@ -7,8 +7,8 @@ weights of words (inverse document frequency) come from the distinct targets.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import fsum
 
@@ -45,7 +45,7 @@ class Text:
     numbers: frozenset[str]
 
 
-@lru_cache(maxsize=1_000_000)
+@lru_cache(maxsize=200_000)  # about 1.5 KB each
 def cut_up(text: str) -> Text:
     """Words (pairs of characters where a script has no blanks), codes (words with a digit) and numbers of a text.
 
@@ -68,12 +68,12 @@ def cut_up(text: str) -> Text:
     return Text(tuple(words), frozenset(words), squashed, " ".join(words), codes, frozenset(NUMBER.findall(plain)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WordWeights:
-    """Inverse document frequency of words over the distinct targets."""
+    """Inverse document frequency of words over the distinct targets; `unknown` is that of all other words."""
 
-    n_texts: int
-    counts: Counter[str] = field(repr=False)
+    by_word: Mapping[str, float]
+    unknown: float
 
     @classmethod
     def of(cls, targets: Iterable[str]) -> "WordWeights":
@@ -82,22 +82,36 @@ class WordWeights:
         counts: Counter[str] = Counter()
         for text in distinct:
             counts.update(cut_up(text).unique)
-        return cls(len(distinct), counts)
+        by_word = {word: _rarity(count, len(distinct)) for word, count in counts.items()}
+        return cls(by_word, _rarity(0, len(distinct)))
 
     def __getitem__(self, word: str) -> float:
-        return float(np.log((self.n_texts + 1) / (self.counts[word] + 1)) + 0.1)
+        return self.by_word.get(word, self.unknown)
 
     def total(self, words: Iterable[str]) -> float:
         """Sum of the words' weights, exact, so that a set's order does not show in it."""
-        return fsum(self[word] for word in words)
+        return fsum([self.by_word.get(word, self.unknown) for word in words])
+
+
+def _rarity(n_with: int, n_texts: int) -> float:
+    return float(np.log((n_texts + 1) / (n_with + 1)) + 0.1)
 
 
 class PairFeatures:
     """The features of pairs, each pair computed once for as long as the object lives."""
 
-    def __init__(self, targets: Sequence[str]) -> None:
-        self.weights = WordWeights.of(targets)
+    def __init__(self, weights: WordWeights) -> None:
+        self.weights = weights
         self._memory: dict[tuple[str, str], np.ndarray] = {}
+
+    @classmethod
+    def over(cls, targets: Iterable[str]) -> "PairFeatures":
+        """Those with the word weights of `targets`."""
+        return cls(WordWeights.of(targets))
+
+    def forgetful(self) -> "PairFeatures":
+        """The same features, of which none is computed yet."""
+        return PairFeatures(self.weights)
 
     def table(self, queries: Sequence[str], targets: Sequence[str]) -> np.ndarray:
         """Features of every pair, float32 ``(n_pairs, len(FEATURES))``; `NONE` where a feature has no meaning."""

@@ -1,5 +1,6 @@
 """What every backbone is: fitted on rows, gives one probability per row, survives save and load."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,6 +54,19 @@ class Corpus:
         return self.pairs.drop(columns="target").drop_duplicates(ignore_index=True)
 
     @cached_property
+    def digest(self) -> str:
+        """The first 16 hex digits of a SHA-256 over the pairs."""
+        return hashlib.sha256(pd.util.hash_pandas_object(self.pairs, index=False).to_numpy().tobytes()).hexdigest()[:16]
+
+    def places(self, rows: pd.DataFrame) -> np.ndarray:
+        """``(n_rows,)``: the place of every row's pair among `pairs`, -1 where it is none of them."""
+        return np.asarray(self._index.get_indexer(pd.MultiIndex.from_frame(rows[PAIR])))
+
+    @cached_property
+    def _index(self) -> pd.MultiIndex:
+        return pd.MultiIndex.from_frame(self.pairs)
+
+    @cached_property
     def tree(self) -> CategoryTree:
         """The tree that the targets span, if they are category paths."""
         return CategoryTree.of(self.targets)
@@ -80,6 +94,9 @@ class Workspace:
         Task name -> labelled rows of the run's other tasks, for a recipe that trains on all of them.
     pieces
         In how many pieces a network's batches are computed from the start, see `pipelines.backbones.trainer`.
+    tables
+        Folder of the run for features of all pairs of its corpus, which are the same in every fold; without one they
+        are computed for the rows asked for.
     """
 
     cache: Path
@@ -90,6 +107,7 @@ class Workspace:
     init: Path | None = None
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     pieces: int = 1
+    tables: Path | None = None
 
 
 class Backbone(Protocol):

@@ -7,6 +7,7 @@ of CSLS (Conneau et al. 2018, "Word translation without parallel data").
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -135,6 +136,12 @@ class TreeFeatures:
         self.language_means = self._language_means(vectors, corpus.queries["language"].to_numpy())
         self._learn_hubs(vectors, corpus.queries["language"].to_numpy())
         self._memory: dict[tuple[str, str, int], np.ndarray] = {}
+
+    def forgetful(self) -> "TreeFeatures":
+        """The same features, of which none is computed yet."""
+        other = copy(self)
+        other._memory = {}
+        return other
 
     def table(self, languages: Sequence[str], queries: Sequence[str], nodes: Sequence[int]) -> np.ndarray:
         """Features of every pair, float32 ``(n_pairs, len(FEATURES))``; a node is a place in the tree."""

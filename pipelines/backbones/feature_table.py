@@ -1,0 +1,120 @@
+"""Features of every pair of a corpus, computed once for all folds, base learners and processes: a mapped file."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from competition.errors import CompetitionError, Fault
+from pipelines.backbones.candidates import QUERY
+from pipelines.backbones.protocol import Workspace
+
+PIECE = 100_000
+FORMAT = 1  # a table of another format is made again
+COMPUTED_BY = ("relstack", "numpy", "pandas", "rapidfuzz", "scikit-learn", "torch")
+
+Pieces = Callable[[], Iterator[np.ndarray]]
+
+
+def corpus_features(
+    rows: pd.DataFrame,
+    space: Workspace,
+    *,
+    made_of: Mapping[str, Any],
+    pieces: Pieces,
+    computed: Callable[[pd.DataFrame], np.ndarray],
+) -> np.ndarray:
+    """The features of rows, float32 ``(n_rows, n_features)``: looked up, if the workspace has a folder for tables.
+
+    Parameters
+    ----------
+    made_of
+        What features depend on besides the corpus, as plain values; `kind` is the beginning of the file's name.
+    pieces
+        The features of all pairs of the corpus, some of them at a time, in order.
+    computed
+        The features of rows that no table has.
+    """
+    if space.tables is None:
+        return computed(rows)
+    origin = {"corpus": space.corpus.digest, "versions": [FORMAT, *map(version, COMPUTED_BY)], **made_of}
+    digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
+    table = feature_table(space.tables / f"{made_of['kind']}-{digest}.npy", len(space.corpus.pairs), pieces)
+    places = space.corpus.places(rows)
+    found: np.ndarray = table[places]
+    if (new := places < 0).any():
+        found[new] = computed(rows[new])
+    return found
+
+
+def feature_table(path: Path, n_rows: int, pieces: Pieces) -> np.ndarray:
+    """The table in the file `path`, float32 ``(n_rows, n_features)``, read from disk as it is looked at.
+
+    Where there is no such file, it is written first, one of `pieces` after the other, so that no more than one of them
+    is in memory. Of several processes one writes, the others wait for it.
+
+    Raises
+    ------
+    CompetitionError
+        The file is damaged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.is_file():
+            temporary = path.with_name(f".{path.name}.tmp")
+            try:
+                _write(temporary, n_rows, pieces())
+                temporary.rename(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    try:
+        table = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    if len(table) != n_rows:
+        raise _damaged(path, f"{len(table):,} rows, not {n_rows:,}")
+    return table
+
+
+def whole_queries(pairs: pd.DataFrame, *, size: int = PIECE) -> Iterator[pd.DataFrame]:
+    """Sorted pairs in pieces of `size` rows or a few more, none of which cuts a query's candidates apart.
+
+    Column `among` tells the candidates, as in `candidates.with_candidates`.
+
+    Examples
+    --------
+    >>> pairs = pd.DataFrame({"language": "en", "query": ["a", "a", "b", "c", "c"]})
+    >>> [piece["query"].tolist() for piece in whole_queries(pairs, size=1)]
+    [['a', 'a'], ['b'], ['c', 'c']]
+    """
+    starts = np.flatnonzero(~pairs.duplicated(QUERY).to_numpy())
+    wanted = np.searchsorted(starts, np.arange(0, len(pairs), size))
+    cuts = [*starts[np.unique(wanted[wanted < len(starts)])], len(pairs)]
+    for start, end in pairwise(cuts):
+        piece = pairs.iloc[start:end]
+        yield piece.assign(among=piece.groupby(QUERY, sort=False).ngroup())
+
+
+def _damaged(path: Path, found: str) -> CompetitionError:
+    fault = Fault(str(path), found, "the features of all pairs of the run")
+    return CompetitionError("a table of features is damaged", faults=[fault], advice="delete it: it is made again")
+
+
+def _write(path: Path, n_rows: int, pieces: Iterator[np.ndarray]) -> None:
+    """Write numpy's own format, by ordinary writes: a full disk is an error of theirs, in a mapped file it kills."""
+    written = 0
+    with path.open("wb") as file:
+        for values in pieces:
+            if not written:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (n_rows, values.shape[1])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(values, dtype="<f4").data)
+            written += len(values)
+    assert written == n_rows, f"{written} rows of {n_rows}"
