@@ -21,6 +21,7 @@ from pipelines.cli_options import (
     set_option,
     task_option,
 )
+from pipelines.cli_report import report
 from pipelines.cli_selftraining import selftraining_commands
 from pipelines.cli_translate import translate_commands
 
@@ -259,6 +260,9 @@ def status(run_dir: Path, output: Any, timings: bool) -> None:
     print_table(timing_table(run) if timings else job_table(run), output)
 
 
+main.add_command(report)
+
+
 @main.command()
 @settings_options
 @click.option("--recipes", default=DEFAULT_RECIPES, show_default=True, help="Base learners: names or .toml files.")
@@ -266,7 +270,7 @@ def status(run_dir: Path, output: Any, timings: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="List the jobs that are done and to do; read and write nothing else.")
 @format_option
 def run(run_dir: Path, dry_run: bool, output: Any, **options: Any) -> None:
-    """Do everything: read, clean, split, train every base learner, stack, blend, submit, leaderboard."""
+    """Do everything: read, clean, split, train every base learner, stack, blend, submit, leaderboard, report."""
     from pipelines.engine import planned, run_all
     from pipelines.output import print_table
 
@@ -280,6 +284,7 @@ def run(run_dir: Path, dry_run: bool, output: Any, **options: Any) -> None:
     else:
         print_table(board.to_frame(), output)
     _submit(folder, "best", None, "final")
+    _report(folder)
 
 
 def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, prior_matched: bool = False) -> None:
@@ -291,6 +296,15 @@ def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, pr
     click.echo(f"validation {files.validation}", err=True)
     paths = [*files.texts.values(), *files.csvs.values(), files.zip]
     click.echo("\n".join(str(path) for path in paths), err=True)
+
+
+def _report(run: "RunFolder") -> None:
+    from pipelines.report.writing import report as make_report
+    from pipelines.timing import timed
+
+    with timed(run, "report"):
+        path = make_report(run)
+    click.echo(f"report {path}", err=True)
 
 
 def _expected(run: "RunFolder", split: str | None) -> tuple[dict[str, Any], list[Any]]:

@@ -70,6 +70,11 @@ class RunFolder:
         """Seconds and peak memory of every stage that worked."""
         return self.root / "timings.csv"
 
+    @property
+    def report_file(self) -> Path:
+        """The page that `relstack report` writes."""
+        return self.root / "report.html"
+
     def rows_file(self, task: str, split: str) -> Path:
         """Cleaned rows of one split."""
         return self.root / "rows" / task / f"{split}.parquet"

@@ -10,7 +10,7 @@ import pandas as pd
 Words = Callable[[Any], str]
 Tone = Literal["", "ok", "note", "warning", "fault"]
 
-NOTHING = "–"
+NOTHING, MINUS = "–", "−"
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ def say(value: Any) -> str:
     if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
         return NOTHING
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return f"{value:,}"
+        return f"{value:,}".replace("-", MINUS)
     if isinstance(value, float | np.floating):
-        return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+        return (f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}").replace("-", MINUS)
     return str(value)
 
 
@@ -172,7 +172,7 @@ def signed(value: float) -> str:
     """
     if np.isnan(value):
         return NOTHING
-    return f"{value:+.4f}".replace("-", "−") if round(value, 4) else f"{0:.4f}"
+    return f"{value:+.4f}".replace("-", MINUS) if round(value, 4) else f"{0:.4f}"
 
 
 def bounds(low: float, high: float) -> str:
@@ -183,7 +183,7 @@ def bounds(low: float, high: float) -> str:
     >>> bounds(0.81, 0.8345)
     '0.8100 to 0.8345'
     """
-    return NOTHING if np.isnan(low) or np.isnan(high) else f"{say(float(low))} to {say(float(high))}".replace("-", "−")
+    return NOTHING if np.isnan(low) or np.isnan(high) else f"{say(float(low))} to {say(float(high))}"
 
 
 def _levels(frame: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -52,7 +52,9 @@ class Drawn:
     high: float
 
 
-def intervals(name: str, names: Sequence[str], estimates: Sequence[float], bounds: Sequence[tuple[float, float]]) -> Drawn:
+def intervals(
+    name: str, names: Sequence[str], estimates: Sequence[float], bounds: Sequence[tuple[float, float]]
+) -> Drawn:
     """A point and its interval per name, the first on top; the first is drawn in colour."""
     with _drawing(name, height=ROW * len(names) + 0.8) as (figure, axes):
         places = range(len(names))
@@ -87,7 +89,9 @@ def reliability(name: str, lines: Mapping[str, pd.DataFrame]) -> Drawn:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         for number, frame in reversed(list(enumerate(lines.values()))):
             colour = COLOURS[number % N_COLOURS]
-            axes.plot(frame["mean_score"], frame["positive_rate"], color=colour, linewidth=1.6, marker="o", markersize=4)
+            axes.plot(
+                frame["mean_score"], frame["positive_rate"], color=colour, linewidth=1.6, marker="o", markersize=4
+            )
         axes.set_xlabel("mean score of the bin")
         axes.set_ylabel("share of positives")
         axes.set_xlim(-0.02, 1.02)
@@ -99,7 +103,9 @@ def learning(name: str, folds: Mapping[int, pd.DataFrame], *, y: str, label: str
     """One learner's evaluations while it trained: a line per fold over the optimiser's steps."""
     with _drawing(name, height=0.7 * HEIGHT) as (figure, axes):
         for number, frame in enumerate(folds.values()):
-            axes.plot(frame["step"], frame[y], color=COLOURS[number % N_COLOURS], linewidth=1.6, marker="o", markersize=3)
+            axes.plot(
+                frame["step"], frame[y], color=COLOURS[number % N_COLOURS], linewidth=1.6, marker="o", markersize=3
+            )
         axes.set_xlabel("optimiser step")
         axes.set_ylabel(label)
         return _drawn(figure, axes)

@@ -63,7 +63,9 @@ def calibration_section(view: TaskView) -> Section:
         f"probability. {view.chosen.name} is off by at most {own['gap'].abs().max():.3f}."
     )
     behind = pd.concat([frame.assign(model=name) for name, frame in lines.items()])
-    table = table_of(behind[["model", *own.columns]], "Bins behind the chart", words={"positive_rate": share}, folded=True)
+    table = table_of(
+        behind[["model", *own.columns]], "Bins behind the chart", words={"positive_rate": share}, folded=True
+    )
     figure = Figure("Reliability", label, drawn.svg, table, legend=_legend(lines))
     report = calibration_report(labels, view.chosen.scores, view.train.fold)
     methods = table_of(report, f"{view.chosen.name} as it is, and calibrated on the other folds")

@@ -47,7 +47,9 @@ def confusion_by(labels: Binary, decisions: Binary, by: npt.NDArray[np.generic])
     [['all', 3, 1, 1, 1, 0.5], ['en', 2, 1, 1, 0, 0.6666666666666666], ['fr', 1, 0, 0, 1, 0.0]]
     """
     members = {"all": np.ones(len(labels), dtype=bool)} | {str(name): by == name for name in np.unique(by)}
-    return pd.DataFrame([{"language": name, **_confusion(labels[rows], decisions[rows])} for name, rows in members.items()])
+    return pd.DataFrame(
+        [{"language": name, **_confusion(labels[rows], decisions[rows])} for name, rows in members.items()]
+    )
 
 
 def _confusion(labels: Binary, decisions: Binary) -> dict[str, float]:

@@ -54,6 +54,10 @@ def _interval(entry: Entry) -> tuple[float, float]:
     return _number(entry.f1_low), _number(entry.f1_high)
 
 
+def _difference(entry: Entry) -> tuple[float, float]:
+    return _number(entry.difference_low), _number(entry.difference_high)
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
@@ -76,7 +80,7 @@ def _leaderboard_table(view: TaskView) -> Table:
             "F1": _number(each.f1),
             "95 % interval": bounds(*_interval(each)),
             "to the best": _number(each.difference),
-            "its interval": bounds(_number(each.difference_low), _number(each.difference_high)),
+            "its interval": "the best" if place == 0 else bounds(*_difference(each)),
             "AUC": _number(each.auc),
             "F1 at .5": _number(each.f1_at_half),
             "std over folds": _number(each.f1_fold_std),
@@ -85,7 +89,7 @@ def _leaderboard_table(view: TaskView) -> Table:
             "F1 on dev": _number(each.dev_f1),
             "rows per second": _number(each.rows_per_second),
         }
-        for each in view.entries
+        for place, each in enumerate(view.entries)
     )
     words = {"to the best": signed, "decided positive": share, "rows per second": lambda value: f"{value:,.0f}"}
     if frame["F1 on dev"].isna().all():
