@@ -147,7 +147,8 @@ def say(value: Any) -> str:
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return f"{value:,}".replace("-", MINUS)
     if isinstance(value, float | np.floating):
-        return (f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}").replace("-", MINUS)
+        number = float(value)
+        return (f"{number:.4f}" if abs(number) < 10 else f"{number:,.1f}").replace("-", MINUS)
     return str(value)
 
 
@@ -187,7 +188,7 @@ def bounds(low: float, high: float) -> str:
 
 
 def _levels(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The values of a frame between its lowest and its highest, by column; where all are equal they are in the middle."""
+    """The values of a frame between its lowest (0) and its highest (1), by column; all .5 where they are equal."""
     values = frame.to_numpy(dtype=np.float64)
     if not np.isfinite(values).any():
         return {name: np.full(len(frame), np.nan) for name in frame.columns}

@@ -24,7 +24,7 @@ PAGE_COLOURS = {
     **{colour: f"var(--line-{number})" for number, colour in enumerate(COLOURS)},
 }
 
-WIDTH, HEIGHT, ROW = 6.4, 4.0, 0.34  # inches of 72 pixels; a row of the interval chart
+WIDTH, HEIGHT, ROW = 5.2, 3.4, 0.3  # inches of 72 pixels, as on a phone; a row of the interval chart
 POINTS_PER_INCH = 72
 
 UNWANTED = tuple(
@@ -99,7 +99,7 @@ def reliability(name: str, lines: Mapping[str, pd.DataFrame]) -> Drawn:
         return _drawn(figure, axes)
 
 
-def learning(name: str, folds: Mapping[int, pd.DataFrame], *, y: str, label: str) -> Drawn:
+def learning(name: str, folds: Mapping[str, pd.DataFrame], *, y: str, label: str) -> Drawn:
     """One learner's evaluations while it trained: a line per fold over the optimiser's steps."""
     with _drawing(name, height=0.7 * HEIGHT) as (figure, axes):
         for number, frame in enumerate(folds.values()):
@@ -121,7 +121,7 @@ def _drawing(name: str, *, height: float) -> Iterator[tuple["Drawing", "Axes"]]:
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "text.parse_math": False,
-        "font.size": 12,
+        "font.size": 11,
         "text.color": INK,
         "axes.edgecolor": GRID,
         "axes.labelcolor": MUTED,

@@ -30,7 +30,7 @@ def threshold_section(view: TaskView) -> Section:
         labels=("threshold", "F1, out of fold"),
         mark=chosen.cuts.overall,
     )
-    best = curve_of[chosen.name].loc[curve_of[chosen.name]["f1"].idxmax()]
+    best = curve_of[chosen.name].nlargest(1, "f1").iloc[0]
     label = (
         f"Out-of-fold F1 over the threshold. {chosen.name} is cut at {chosen.cuts.overall:.3f}; "
         f"its curve is highest, {best['f1']:.4f}, at {best['threshold']:.2f}."
@@ -86,7 +86,7 @@ def learning_section(view: TaskView) -> Section:
             "training.evaluate = 4 asks for four evaluations per epoch."
         )
         return Section("learning", title, "", (Note(words),))
-    blocks = [_learning_figure(view, name, frame) for name, frame in table.groupby("learner", sort=False)]
+    blocks = [_learning_figure(view, str(name), frame) for name, frame in table.groupby("learner", sort=False)]
     return Section("learning", title, "On rows carved from each fold's own training side.", tuple(blocks))
 
 
@@ -107,7 +107,7 @@ def _legend(lines: dict[str, pd.DataFrame]) -> tuple[Legend, ...]:
 def _curve_table(curve_of: dict[str, pd.DataFrame]) -> Table:
     first = next(iter(curve_of.values()))
     frame = pd.DataFrame({"threshold": first["threshold"], **{name: each["f1"] for name, each in curve_of.items()}})
-    words = {"threshold": lambda value: f"{value:.2f}"}
+    words = {"threshold": "{:.2f}".format}
     return table_of(frame[::TABLE_STEP], "F1 at every twentieth threshold", words=words, folded=True)
 
 
@@ -143,11 +143,11 @@ def _language_cuts(cuts: SegmentCuts) -> tuple[Block, ...]:
 
 
 def _learning_figure(view: TaskView, name: str, frame: pd.DataFrame) -> Figure:
-    folds = {int(fold): each for fold, each in frame.groupby("fold")}
+    folds = {str(fold): each for fold, each in frame.groupby("fold")}
     drawn = learning(f"{view.task.name}-{name}-learning", folds, y="auc", label="AUC")
     ends = ", ".join(f"fold {fold} {each['auc'].max():.4f}" for fold, each in folds.items())
     label = f"AUC of {name} while it trained, a line per fold. Best: {ends}."
     legend = tuple(Legend(f"fold {fold}", number % N_COLOURS) for number, fold in enumerate(folds))
-    words = {"step": lambda value: f"{value:,.0f}"}
+    words = {"step": "{:,.0f}".format}
     table = table_of(frame.drop(columns="learner"), f"Evaluations of {name}", words=words, folded=True)
     return Figure(name, label, drawn.svg, table, legend=legend)

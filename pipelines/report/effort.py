@@ -3,12 +3,12 @@
 import pandas as pd
 
 from oof.store import PartKey
-from pipelines.report.blocks import Block, Note, Section, table_of
+from pipelines.report.blocks import Block, Note, Section, Words, table_of
 from pipelines.report.views import TaskView
 from pipelines.run_folder import RunFolder
 from pipelines.timing import timing_table
 
-SECONDS = {"seconds": lambda value: f"{value:,.1f}", "peak_mb": lambda value: f"{value:,.0f}"}
+SECONDS: dict[str, Words] = {"seconds": "{:,.1f}".format, "peak_mb": "{:,.0f}".format}
 
 
 def effort_section(run: RunFolder, views: list[TaskView]) -> Section:

@@ -59,14 +59,13 @@ def _weights(view: TaskView, name: str) -> list[Block]:
 
 def _weight_table(title: str, frame: pd.DataFrame) -> Table:
     drawn = [name for name in ("share", "weight", "gain") if name in frame and (frame[name] >= 0).all()]
-    table = table_of(
+    return table_of(
         frame,
         title,
         tinted=[name for name in drawn if len(frame) > 1],
         style="bars" if drawn else "plain",
         folded="per language" in title or "importance" in title,
     )
-    return table
 
 
 def _what_each_adds(view: TaskView) -> tuple[Block, ...]:

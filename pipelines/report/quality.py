@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from pipelines.report.blocks import Block, Figure, Note, Section, Table, bounds, share, signed, table_of
+from pipelines.report.blocks import Block, Figure, Note, Section, Table, Words, bounds, share, signed, table_of
 from pipelines.report.charts import intervals
 from pipelines.report.figures import confusion_by, f1_by
 from pipelines.report.views import TaskView
@@ -33,7 +33,7 @@ def breakdown_section(view: TaskView) -> Section:
         _heat(f1_by(train.labels, decisions, train.fold), "Out-of-fold F1 by fold"),
         *_dev_breakdown(view),
     ]
-    lead = "Darker is better, over all cells of a table. The last line says how many rows a column rests on."
+    lead = "The stronger the tint the better, over a whole table. The last line says how many rows a column rests on."
     return Section("breakdown", "Languages and folds", lead, tuple(blocks))
 
 
@@ -91,7 +91,13 @@ def _leaderboard_table(view: TaskView) -> Table:
         }
         for place, each in enumerate(view.entries)
     )
-    words = {"to the best": signed, "decided positive": share, "rows per second": lambda value: f"{value:,.0f}"}
+    words: dict[str, Words] = {
+        "95 % interval": str,
+        "to the best": signed,
+        "its interval": str,
+        "decided positive": share,
+        "rows per second": "{:,.0f}".format,
+    }
     if frame["F1 on dev"].isna().all():
         frame = frame.drop(columns="F1 on dev")
     return table_of(frame, f"Leaderboard of {view.task.name}, cross-fitted on {view.train.n_rows:,} rows", words=words)
