@@ -41,11 +41,13 @@ def run_again(data: Path, run: Path, *more: object) -> Result:
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Time and size of every file below a folder, but the log of timings and the leaderboard made of them."""
+    """Time and size of every file below a folder, but the log of timings, the leaderboard and the report."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in ("timings.csv", "leaderboard.csv") and "submissions" not in path.parts
+        if path.is_file()
+        and path.name not in ("timings.csv", "leaderboard.csv", "report.html")
+        and "submissions" not in path.parts
     }
 
 
