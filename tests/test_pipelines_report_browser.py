@@ -20,7 +20,7 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 MANY, SHOWN = 300_000, 20_000
 MANY_TEXTS = 50
 
-# Every visible text's contrast with what lies behind it, (ratio, needed by AA, text). A canvas turns any CSS colour to RGB.
+# Every visible text's contrast with what lies behind it, (ratio, needed by AA, text). A canvas knows any colour's RGB.
 CONTRASTS = """() => {
   const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const paint = (colours) => {
@@ -71,7 +71,8 @@ class Visit:
 
     def __init__(self, browser: Any, file: Path, *, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> None:
         width, height = size
-        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        view = {"width": width, "height": height}
+        self.context = browser.new_context(viewport=view, color_scheme=scheme, reduced_motion="reduce")
         self.context.set_default_timeout(30_000)
         self.page = self.context.new_page()
         self.complaints: list[str] = []
@@ -150,8 +151,7 @@ def test_one_part_is_shown_at_a_time_and_going_back_works(browser: Any, report: 
         visit.page.go_back()
         visit.page.wait_for_selector("#QI:not([hidden])")
         visit.page.get_by_role("link", name="Calibration").click()
-        top = "document.querySelector('#QI-calibration').getBoundingClientRect().top"
-        visit.page.wait_for_function(f"Math.abs({top}) < 100")  # it scrolls there, which takes a moment
+        assert visit.page.evaluate("document.querySelector('#QI-calibration').getBoundingClientRect().top") < 100
 
 
 def test_headings_step_down_by_one_and_landmarks_are_there(browser: Any, report: Path) -> None:
