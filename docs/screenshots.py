@@ -25,7 +25,7 @@ LARGEST = 300_000  # bytes
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: what is looked at, how wide and high the window is, light or dark, and at what scale."""
+    """One picture: what is looked at ("" for the top), the window's width and height, light or dark, the scale."""
 
     name: str
     part: str
@@ -36,11 +36,12 @@ class Shot:
 
 
 SHOTS = (
-    Shot("report-light", "QC", 1280, 960, "light", 1.0),
-    Shot("report-dark", "QC-threshold", 1280, 760, "dark", 1.0),
+    Shot("report-light", "", 1280, 960, "light", 1.0),
+    Shot("report-dark", "QC-breakdown", 1280, 900, "dark", 1.0),
     Shot("report-rows", "rows", 1280, 960, "light", 1.0),
-    Shot("report-phone", "rows", 390, 844, "dark", 2.0),
+    Shot("report-phone", "QC-threshold", 390, 844, "dark", 2.0),
 )
+LANGUAGE = "pt"  # of the rows shown: not every machine has the fonts of all languages
 
 
 def main(run: Path) -> None:
@@ -84,6 +85,7 @@ def taken(opened: Any, report: Path, shot: Shot) -> bytes:
     page.goto(f"{report.as_uri()}#{shot.part}")
     if shot.part == "rows":
         page.wait_for_selector("#rows-table tbody tr")
+        page.select_option("[name=language]", LANGUAGE)
         page.evaluate("document.querySelector('#filters').scrollIntoView()")
     picture: bytes = page.screenshot()
     context.close()

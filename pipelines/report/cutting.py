@@ -13,7 +13,7 @@ from pipelines.report.charts import N_COLOURS, Drawn, curves, learning, reliabil
 from pipelines.report.figures import cut_curve, learning_table
 from pipelines.report.views import TaskView
 
-TABLE_STEP = 5  # every fifth of the curve's cuts stands in the table behind the chart
+TABLE_STEP = 5  # of the curve's cuts, in the table behind the chart
 PROBE_DIGITS = 4
 
 
@@ -108,7 +108,7 @@ def _curve_table(curve_of: dict[str, pd.DataFrame]) -> Table:
     first = next(iter(curve_of.values()))
     frame = pd.DataFrame({"threshold": first["threshold"], **{name: each["f1"] for name, each in curve_of.items()}})
     words = {"threshold": "{:.2f}".format}
-    return table_of(frame[::TABLE_STEP], "F1 at every twentieth threshold", words=words, folded=True)
+    return table_of(frame[::TABLE_STEP], "F1 at thresholds .05 apart", words=words, folded=True)
 
 
 def _probe(drawn: Drawn, curve_of: dict[str, pd.DataFrame], chosen: str, cuts: dict[str, float]) -> dict[str, object]:

@@ -101,7 +101,7 @@ function startProbe(chart) {
 // The rows. They are unpacked when they are first looked at; only one page of them is ever in the document.
 
 const OUTCOMES = { fp: "false positive", fn: "false negative", right: "right" };
-const WORST = "as chosen: worst errors first";
+const WORST = "worst errors first";
 
 async function unpacked() {
   const bytes = Uint8Array.from(atob($("#packed-rows").textContent), (letter) => letter.charCodeAt(0));
@@ -263,7 +263,7 @@ class Browser {
     const task = this.task, outcome = task.outcome(row), english = task.text("query_en", row);
     const cell = (label, ...children) => element("td", { role: "cell", "data-label": label }, ...children);
     const query = cell("query", task.text("query", row));
-    if (english) query.append(element("span", { class: "english", lang: "en" }, english));
+    if (english && english !== task.text("query", row)) query.append(element("span", { class: "english", lang: "en" }, english));
     const target = cell("target", ...breaking(task.text("target", row)));
     for (const each of [query, target]) each.classList.add("words");
     const scores = task.models.map((name, model) => {
