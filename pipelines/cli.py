@@ -26,6 +26,7 @@ from pipelines.cli_options import (
     task_option,
     tracker_option,
 )
+from pipelines.cli_report import report
 from pipelines.cli_selftraining import selftraining_commands
 from pipelines.cli_status import status
 from pipelines.cli_translate import translate_commands
@@ -269,6 +270,9 @@ def leaderboard(run_dir: Path, by: str, task: str | None, output: Any) -> None:
 main.add_command(status)
 
 
+main.add_command(report)
+
+
 @main.command()
 @settings_options
 @click.option("--recipes", default=DEFAULT_RECIPES, show_default=True, help="Base learners: names or .toml files.")
@@ -290,7 +294,7 @@ def run(
     output: Any,
     **options: Any,
 ) -> None:
-    """Do everything: read, clean, split, train every base learner, stack, blend, submit, leaderboard."""
+    """Do everything: read, clean, split, train every base learner, stack, blend, submit, leaderboard, report."""
     from pipelines.engine import run_all
     from pipelines.engines.protocol import EngineOptions
     from pipelines.output import print_table
@@ -306,6 +310,7 @@ def run(
     else:
         print_table(board.to_frame(), output)
     _submit(folder, "best", None, "final")
+    _report(folder)
 
 
 for _command in integrity_commands():
@@ -321,6 +326,15 @@ def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, pr
     click.echo(f"validation {files.validation}", err=True)
     paths = [*files.texts.values(), *files.csvs.values(), files.zip]
     click.echo("\n".join(str(path) for path in paths), err=True)
+
+
+def _report(run: "RunFolder") -> None:
+    from pipelines.report.writing import report as make_report
+    from pipelines.timing import timed
+
+    with timed(run, "report"):
+        path = make_report(run)
+    click.echo(f"report {path}", err=True)
 
 
 def _expected(run: "RunFolder", split: str | None) -> tuple[dict[str, Any], list[Any]]:

@@ -103,6 +103,11 @@ class RunFolder:
         """What experiment trackers keep on this disk."""
         return self.root / "trackers"
 
+    @property
+    def report_file(self) -> Path:
+        """The page that `relstack report` writes."""
+        return self.root / "report.html"
+
     def rows_file(self, task: str, split: str) -> Path:
         """Cleaned rows of one split."""
         return self.root / "rows" / task / f"{split}.parquet"

@@ -1,7 +1,7 @@
 """The leaderboard stage: cross-fitted F1 of every base learner and ensemble, and F1 on labelled dev rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,14 @@ from competition.tasks import Task
 from oof.blend import SingleLearner
 from oof.crossfit import cross_fit, fit_final
 from oof.frame import PredictionFrame
+from oof.segments import SegmentCuts
 from oof.threshold import decide
 from pipelines.ensembling import (
+    Gathered,
     complete_learners,
+    ensemble_cuts,
     ensemble_decisions,
+    ensemble_scores,
     ensembles,
     gather,
     read_ensemble,
@@ -29,11 +33,46 @@ from pipelines.trackers import log_metrics, tracked
 from submissions.leaderboard import Entry, Leaderboard
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A base learner or ensemble of one task, and what it says of the rows of train and dev.
+
+    Attributes
+    ----------
+    kind
+        "base", or the kind of the ensemble.
+    learners
+        The base learners that it is made of.
+    scores, decisions
+        Cross-fitted, ``(n_rows,)`` of train.
+    cuts
+        Where the final one cuts.
+    rate
+        Rows scored per second.
+    dev_scores, dev_decisions
+        Of the final one, ``(n_rows,)`` of dev; None without a dev file.
+    """
+
+    name: str
+    kind: str
+    learners: tuple[str, ...]
+    scores: np.ndarray
+    decisions: np.ndarray
+    cuts: SegmentCuts
+    rate: float
+    dev_scores: np.ndarray | None
+    dev_decisions: np.ndarray | None
+
+
 def leaderboard(run: RunFolder) -> Leaderboard:
     """One entry per base learner with all its parts, and per ensemble; written to ``leaderboard.csv`` too."""
     started = now()
     with alone(run.leaderboard_file):
-        entries = [entry for task in run.tasks() for entry in _entries(run, task)]
+        entries: list[Entry] = []
+        for task in run.tasks():
+            if complete := complete_learners(run, task.name):
+                gathered = gather(run, task.name, complete)
+                entries += entries_of(task, judge(run, task.name, gathered), gathered.frames)
         board = Leaderboard.from_entries(entries).with_averages()
         made = provenance(seed=run.settings().seed, started=started)
         with sealing(run.leaderboard_file, {PROVENANCE: made}) as path:
@@ -44,53 +83,56 @@ def leaderboard(run: RunFolder) -> Leaderboard:
     return board
 
 
-def _entries(run: RunFolder, task: Task) -> list[Entry]:
-    complete = complete_learners(run, task.name)
-    if not complete:
-        return []
-    gathered = gather(run, task.name, complete)
+def judge(run: RunFolder, task: str, gathered: Gathered) -> list[Judged]:
+    """Every gathered base learner and then every ensemble of a task, judged on its rows."""
     frames = gathered.frames
-    entries, decisions = [], {}
-    for name in complete:
-        combiner = SingleLearner(name)
-        crossed = cross_fit(combiner, frames["train"])
-        fitted = fit_final(combiner, frames["train"], cross_fitted=crossed)
-        dev = fitted.decide(frames["dev"]) if "dev" in frames else None
-        decisions[name] = crossed.decisions
-        entries.append(
-            entry(
-                task,
-                name,
-                "base",
-                frames,
-                crossed.scores,
-                crossed.decisions,
-                fitted.threshold,
-                rate=gathered.rates[name],
-                dev_decisions=dev,
-            )
-        )
+    alone = [_judged_learner(gathered, name) for name in frames["train"].learners]
     rows = {split: frame.rows for split, frame in frames.items()}
-    for name in ensembles(run, task.name):
-        manifest = read_manifest(run.ensemble(task.name, name))
-        oof = read_ensemble(run, task.name, name, "oof", rows["train"]["id"])
-        dev = ensemble_decisions(run, task.name, name, "dev", rows["dev"]) if "dev" in rows else None
-        decisions[name] = oof["decision"].to_numpy()
-        slowest = 1.0 / sum(1.0 / gathered.rates[learner] for learner in manifest["learners"])
-        entries.append(
-            entry(
-                task,
-                name,
-                manifest["kind"],
-                frames,
-                oof["score"].to_numpy(),
-                decisions[name],
-                manifest["threshold"],
-                rate=slowest,
-                dev_decisions=dev,
-            )
-        )
-    return with_differences(entries, decisions, frames["train"])
+    return [*alone, *(_judged_ensemble(run, task, name, gathered, rows) for name in ensembles(run, task))]
+
+
+def _judged_learner(gathered: Gathered, name: str) -> Judged:
+    frames, combiner = gathered.frames, SingleLearner(name)
+    crossed = cross_fit(combiner, frames["train"])
+    fitted = fit_final(combiner, frames["train"], cross_fitted=crossed)
+    dev = fitted.predict(frames["dev"].without_labels()) if "dev" in frames else None
+    return Judged(
+        name,
+        "base",
+        (name,),
+        crossed.scores,
+        crossed.decisions,
+        SegmentCuts(fitted.threshold, {}),
+        gathered.rates[name],
+        dev_scores=dev,
+        dev_decisions=None if dev is None else decide(dev, fitted.threshold),
+    )
+
+
+def _judged_ensemble(
+    run: RunFolder, task: str, name: str, gathered: Gathered, rows: Mapping[str, pd.DataFrame]
+) -> Judged:
+    manifest = read_manifest(run.ensemble(task, name))
+    oof = read_ensemble(run, task, name, "oof", rows["train"]["id"])
+    cuts = ensemble_cuts(run, task, name)
+    dev = ensemble_scores(run, task, name, "dev", rows["dev"]["id"]) if "dev" in rows else None
+    return Judged(
+        name,
+        manifest["kind"],
+        tuple(manifest["learners"]),
+        oof["score"].to_numpy(),
+        oof["decision"].to_numpy(),
+        cuts,
+        rate=1.0 / sum(1.0 / gathered.rates[learner] for learner in manifest["learners"]),
+        dev_scores=dev,
+        dev_decisions=None if dev is None else cuts.decide(dev, rows["dev"]["language"].to_numpy()),
+    )
+
+
+def entries_of(task: Task, found: Sequence[Judged], frames: Mapping[str, PredictionFrame]) -> list[Entry]:
+    """One entry of the leaderboard for all that was judged, with its difference to the best of them."""
+    made = [entry(task, each, frames) for each in found]
+    return with_differences(made, {each.name: each.decisions for each in found}, frames["train"])
 
 
 def with_differences(
@@ -108,27 +150,16 @@ def with_differences(
     return compared
 
 
-def entry(
-    task: Task,
-    name: str,
-    kind: str,
-    frames: Mapping[str, PredictionFrame],
-    scores: np.ndarray,
-    decisions: np.ndarray,
-    threshold: float,
-    *,
-    rate: float,
-    dev_decisions: np.ndarray | None,
-) -> Entry:
-    """One line of the leaderboard; `scores` and `decisions` are cross-fitted, ``(n_rows,)`` each."""
-    train = frames["train"]
+def entry(task: Task, found: Judged, frames: Mapping[str, PredictionFrame]) -> Entry:
+    """One line of the leaderboard."""
+    train, scores, decisions = frames["train"], found.scores, found.decisions
     interval = f1_interval(train.labels, decisions, train.group)
     by_fold = score_table(train.labels, decisions, scores, train.fold)
-    dev, seen = dev_f1(frames, dev_decisions) if dev_decisions is not None else (None, None)
+    dev, seen = dev_f1(frames, found.dev_decisions) if found.dev_decisions is not None else (None, None)
     return Entry(
         task=task.name,
-        name=name,
-        kind=kind,
+        name=found.name,
+        kind=found.kind,
         f1=interval.estimate,
         f1_low=interval.low,
         f1_high=interval.high,
@@ -136,8 +167,8 @@ def entry(
         f1_at_half=f1(train.labels, decide(scores, 0.5)),
         auc=auc(train.labels, scores),
         positive_rate=float(decisions.mean()),
-        threshold=threshold,
-        rows_per_second=rate,
+        threshold=found.cuts.overall,
+        rows_per_second=found.rate,
         dev_f1=dev,
         dev_f1_seen_languages=seen,
     )

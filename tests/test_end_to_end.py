@@ -41,8 +41,8 @@ def run_again(data: Path, run: Path, *more: object) -> Result:
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Time and size of every file below a folder, but the log of timings and the leaderboard made of them."""
-    anew = ("timings.csv", "leaderboard.csv", "leaderboard.json")
+    """Time and size of every file below a folder, but the log of timings and what is made of them."""
+    anew = ("timings.csv", "leaderboard.csv", "leaderboard.json", "report.html")
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
         for path in folder.rglob("*")

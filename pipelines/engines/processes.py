@@ -22,7 +22,16 @@ from pipelines.run_folder import RunFolder
 GRACE_SECONDS = 15
 LAST_LINES = 12
 TAIL_BYTES = 16_384
-CARRIED = ("RELSTACK_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_WAIT_POLICY")  # no secrets: they are set on each machine
+CARRIED = (
+    "RELSTACK_CACHE",
+    "RELSTACK_TRACKER",
+    "RELSTACK_TRACKER_SECONDS",
+    "RELSTACK_TRUST_REMOTE_CODE",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "OMP_WAIT_POLICY",
+)
+"""What jobs on other machines are told of this environment; no secrets: these are set on each machine."""
 
 NONE: Mapping[str, str] = {}
 
@@ -56,6 +65,7 @@ class JobProcess:
             "OMP_NUM_THREADS": str(job.resources.cpus),
             **place.variables,
             ATTEMPT: str(self.fresh.attempt),
+            "PYTHONSAFEPATH": "1",  # modules are never taken from the working folder, which may be a stranger's
             "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
         }
         with open_log(run, job) as log:
