@@ -35,8 +35,11 @@ from competition.errors import CompetitionError
 BATCH = 60
 SECONDS_PER_BATCH = 4.0
 SECONDS_PER_INPUT = 20.0
+WAITING = 6
+"""Seconds of work for one input, and how many times as long it may take by the clock: machines are busy, pipes wait."""
 MEMORY_GB = 4
 VALUE = "a value"
+HANGS = (signal.SIGPROF, signal.SIGALRM)
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Tally:
     failures
         The inputs that failed: their number and what happened.
     slowest_ms, peak_mb
-        Of the slowest input; of the batch that took most, above what the process had before.
+        CPU time of the slowest input; of the batch that took most, above what the process had before.
     """
 
     inputs: int = 0
@@ -95,7 +98,8 @@ def outcome(reader: Reader, folder: Path) -> str:
 
 def batch(reader: Reader, corpus: Path, work: Path, numbers: range, seed: int, log: Path) -> None:
     """Inputs `numbers` of a reader, in this process; a line in `log` before and after each."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, in whatever library it is
+    for ending in HANGS:  # without a handler they end the process, in whatever library it is
+        signal.signal(ending, signal.SIG_DFL)
     sys.setrecursionlimit(1000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     resource.setrlimit(resource.RLIMIT_AS, (_virtual_bytes() + MEMORY_GB * 2**30,) * 2)
@@ -105,17 +109,23 @@ def batch(reader: Reader, corpus: Path, work: Path, numbers: range, seed: int, l
             if time.monotonic() > until:
                 return
             folder = work / f"{reader.name}-{number}"
+            _limit(2 * SECONDS_PER_INPUT)
             done = damage(reader, corpus, folder, f"{seed} {reader.name} {number}")
             print(json.dumps({"number": number, "done": done}), file=lines, flush=True)
-            signal.setitimer(signal.ITIMER_REAL, SECONDS_PER_INPUT)
-            started = time.perf_counter()
+            _limit(SECONDS_PER_INPUT)
+            started = time.process_time()
             found = outcome(reader, folder)
-            seconds = time.perf_counter() - started
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            seconds = time.process_time() - started
+            _limit(0)
             peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
             print(json.dumps({"found": found, "ms": seconds * 1000, "mb": peak}), file=lines, flush=True)
             if found in (VALUE, CompetitionError.__name__):
                 shutil.rmtree(folder)
+
+
+def _limit(seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, WAITING * seconds)
 
 
 def _virtual_bytes() -> int:
@@ -136,7 +146,7 @@ def run_batch(reader: Reader, corpus: Path, work: Path, *, first: int, seed: int
     for begun, ended in zip(lines[::2], [*lines[1::2], None], strict=False):
         tally.inputs += 1
         if ended is None:
-            hang = process.exitcode == -signal.SIGALRM
+            hang = process.exitcode in {-ending for ending in HANGS}
             found = "hang" if hang else f"crash: the process ended with {process.exitcode}"
         else:
             found = ended["found"]
@@ -146,7 +156,8 @@ def run_batch(reader: Reader, corpus: Path, work: Path, *, first: int, seed: int
             tally.failures.append((begun["number"], found))
             note = work / f"{reader.name}-{begun['number']}" / "WHAT-HAPPENED.txt"
             note.write_text(f"{begun['done']}\n\n{found}\n", encoding="utf-8", errors="replace")
-    return numbers[0] + len(lines[::2])
+    assert lines, f"{reader.name}: the batch from input {first} ended before its first input"
+    return first + len(lines[::2])
 
 
 def _quietly(reader: Reader, corpus: Path, work: Path, numbers: range, seed: int, log: Path) -> None:
@@ -176,6 +187,11 @@ def lines_of(tallies: dict[str, Tally]) -> Iterator[str]:
     yield f"RESULT peak_mb {max(tally.peak_mb for tally in tallies.values()):.0f}"
 
 
+def _make(root: Path, run: Path | None) -> None:
+    made = fuzz_readers.make_run(root) if run is None else fuzz_readers.RunFolder(run)
+    fuzz_readers.make_corpora(made, root / "corpora")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
@@ -188,8 +204,14 @@ def main() -> int:
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
     root = Path(tempfile.mkdtemp(prefix="relstack-fuzz-"))
-    run = fuzz_readers.RunFolder(asked.run.resolve()) if asked.run else fuzz_readers.make_run(root)
-    corpora = fuzz_readers.make_corpora(run, root / "corpora")
+    run = (asked.run or root / "run").resolve()
+    # In a process of its own: threads that libraries start here would be missing in the children, which wait for them.
+    making = multiprocessing.get_context("fork").Process(target=_make, args=(root, asked.run and run))
+    making.start()
+    making.join()
+    assert making.exitcode == 0, "the valid files could not be made"
+    fuzz_readers.SOURCE[:] = [run]
+    corpora = {reader.name: root / "corpora" / reader.name for reader in READERS}
     work = asked.failures or root / "failures"
     work.mkdir(parents=True, exist_ok=True)
     chosen = [reader for reader in READERS if asked.reader is None or reader.name in asked.reader]

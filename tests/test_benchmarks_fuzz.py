@@ -38,7 +38,20 @@ import fuzz
 import fuzz_readers
 
 MANY, FEW = 100, 12
-SLOW = ("run", "parts", "ensembles", "pseudo", "students", "submission", "weights", "folds", "augmented", "study")
+SLOW = (
+    "rows.parquet",
+    "rows.jsonl",
+    "run",
+    "parts",
+    "ensembles",
+    "pseudo",
+    "students",
+    "submission",
+    "weights",
+    "folds",
+    "augmented",
+    "study",
+)
 WORDS = {"what": "the file", "advice": "make it again"}
 
 
