@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.progress import available_threads
+from pipelines.secrets import redacted
 
 VERSIONED = (
     "relstack",
@@ -35,7 +37,7 @@ def now() -> str:
 
 
 def provenance(*, seed: int, started: str) -> dict[str, Any]:
-    """What a manifest holds under ``provenance``: seed, times in UTC, versions, hardware, the code's state in git.
+    """What a manifest holds under ``provenance``: command, seed, times in UTC, versions, hardware, the code's git state.
 
     Parameters
     ----------
@@ -43,6 +45,7 @@ def provenance(*, seed: int, started: str) -> dict[str, Any]:
         When the work began, by `now`.
     """
     return {
+        "command": redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "seed": seed,
         "started": started,
         "ended": now(),

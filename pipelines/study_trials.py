@@ -68,7 +68,7 @@ def _tell(plan: Plan, trial: "optuna.trial.FrozenTrial", outcome: Outcome) -> No
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.params.items()
     )
     result = "pruned" if outcome.value is None else f"{plan.tuning.metric} {outcome.value:.4f}"
-    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    seconds = max(trial.duration.total_seconds(), 0.0) if trial.duration else 0.0  # clocks are set back
     log.info("trial %d: %s in %.1f s (%s)", trial.number, outcome.reason or result, seconds, values)
 
 

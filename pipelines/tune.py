@@ -134,7 +134,7 @@ def trial_table(trials: "list[optuna.trial.FrozenTrial]", *, sign: int, n_folds:
             "trial": trial.number,
             "value": trial.value,
             "state": _state(trial),
-            "seconds": round(trial.duration.total_seconds(), 2) if trial.duration else None,
+            "seconds": round(max(trial.duration.total_seconds(), 0.0), 2) if trial.duration else None,
             **trial.params,
             "note": _note(trial, n_folds),
         }

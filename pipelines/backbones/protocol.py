@@ -93,7 +93,7 @@ class Workspace:
     others
         Task name -> labelled rows of the run's other tasks, for a recipe that trains on all of them.
     pieces
-        In how many pieces a network's batches are computed from the start, see `pipelines.backbones.trainer`.
+        In how many pieces a network's batches are computed from the start, see `pipelines.backbones.network_trainer`.
     tables
         Folder of the run for features of all pairs of its corpus, which are the same in every fold; without one they
         are computed for the rows asked for.
