@@ -13,6 +13,7 @@ from typing import Any
 from competition.artefacts import MANIFEST, read_manifest, sha256
 from competition.errors import CompetitionError
 from competition.rows import digest_rows
+from pipelines.ensembling import parts_digest
 from pipelines.run_artefacts import Artefact
 from pipelines.run_folder import RunFolder, digest_model_rows
 
@@ -120,10 +121,19 @@ def _inputs(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[
     if name.partition("/")[0] not in ("submissions", "ensembles", "pseudo", "students"):
         return
     if "inputs" not in manifest:
-        yield Link(name, "its inputs", "", NOT_RECORDED)
+        yield from _older_inputs(run, name, manifest)
     for path, digest in manifest.get("inputs", {}).items():
         file = run.root / path
         yield Link(name, path.removesuffix(f"/{MANIFEST}"), digest, sha256(file) if file.is_file() else GONE)
+
+
+def _older_inputs(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[Link]:
+    """Links as manifests of older versions have them: one digest for all parts of a base learner, if any."""
+    if "sources" not in manifest:
+        yield Link(name, "its inputs", "", NOT_RECORDED)
+    task = name.split("/")[1]
+    for learner, digest in manifest.get("sources", {}).items():
+        yield Link(name, f"parts/{task}/{learner}", digest, parts_digest(run, task, learner))
 
 
 def _rows_and_folds(name: str, manifest: Mapping[str, Any], digests: Digests) -> Iterator[Link]:

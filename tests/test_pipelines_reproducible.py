@@ -1,4 +1,4 @@
-"""Same inputs, seed and versions on a CPU give the same scores, byte for byte."""
+"""Same inputs, seed, versions and number of threads on a CPU give the same scores, byte for byte."""
 
 import os
 import subprocess
