@@ -12,6 +12,7 @@ from pipelines.engines import ENGINES
 from pipelines.engines.protocol import Engine, EngineOptions
 from pipelines.ensembling import is_current
 from pipelines.jobs import ENSEMBLE, TRAIN, Job, job_graph
+from pipelines.planning import expected_seconds
 from pipelines.progress import progress
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.scheduling import failure, stopping, work_off
@@ -49,7 +50,8 @@ def run_all(
     tasks = [task.name for task in run.tasks()]
     graph = job_graph(run, tasks, settings.recipes, cpus=options.cpus or 1)
     if todo := unfinished(run, graph):
-        _work_off(todo, ENGINES[engine](run, options))
+        seconds = {} if engine == "here" else expected_seconds(run, settings, todo)
+        _work_off(todo, ENGINES[engine](run, options), seconds)
     with timed(run, "leaderboard"):
         return leaderboard(run)
 
@@ -78,9 +80,9 @@ def _is_current(run: RunFolder, job: Job, by_name: Mapping[str, Job], todo: Cont
     return is_current(run, job.task, job.learner, dict.fromkeys(by_name[name].learner for name in job.needs))
 
 
-def _work_off(todo: Sequence[Job], engine: Engine) -> None:
+def _work_off(todo: Sequence[Job], engine: Engine, seconds: Mapping[str, float]) -> None:
     apart = redirect_stdout(sys.stderr)  # what libraries print of jobs is no data
     with apart, stopping(engine), progress("jobs", total=len(todo)) as advance:
-        failed, skipped = work_off(todo, engine, tell=lambda outcome: advance(1))
+        failed, skipped = work_off(todo, engine, seconds=seconds, tell=lambda outcome: advance(1))
     if failed:
         raise failure(failed, skipped)

@@ -1,5 +1,6 @@
 """What a run will take, before it begins: its jobs with hours, memory and disk, and the wall time of them all."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ from competition.tasks import get_task
 from oof.store import PartKey
 from pipelines.config import Recipe, learner_name, load_recipe
 from pipelines.estimates import Rates, cost_of, gather_rates, peak_of, stage_seconds
+from pipelines.jobs import TRAIN, Job
 from pipelines.rates import ENSEMBLES, shipped
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.simulation import Node, Schedule, SimulatedJob, simulate
 from pipelines.workload import Workload, workloads
+
+log = logging.getLogger(__name__)
 
 GPUS_OF_A_NODE = 8
 HOUR, GB = 3600.0, 1e9
@@ -141,6 +145,17 @@ def _stage(
 ) -> PlannedJob:
     seconds, basis = stage_seconds(stage, size, rates)
     return PlannedJob(name or stage, stage, done, needs, seconds, basis)
+
+
+def expected_seconds(run: RunFolder, settings: RunSettings, jobs: Sequence[Job]) -> dict[str, float]:
+    """Estimated seconds by name of a job, for the order in which jobs start; empty where nobody can estimate."""
+    try:
+        plan = {job.name: job.seconds for job in plan_run(run, settings)}
+    except CompetitionError as error:
+        log.info("jobs start in their own order, nobody knows how long they take: %s", error)
+        return {}
+    names = {job.name: f"train {job.part}" if job.kind == TRAIN else f"{job.learner} {job.task}" for job in jobs}
+    return {name: plan[planned] for name, planned in names.items() if planned in plan}
 
 
 def schedule_of(plan: Sequence[PlannedJob], slots: Slots) -> Schedule:

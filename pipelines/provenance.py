@@ -37,7 +37,7 @@ def now() -> str:
 
 
 def provenance(*, seed: int, started: str) -> dict[str, Any]:
-    """What a manifest holds under ``provenance``: command, seed, times in UTC, versions, hardware, the code's git state.
+    """What a manifest holds under ``provenance``: command, seed, times in UTC, versions, hardware, state in git.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +14,8 @@ from pipelines.engines.protocol import WORTH_RETRYING, Engine, Outcome
 from pipelines.jobs import Job
 
 log = logging.getLogger(__name__)
+
+NOTHING_KNOWN: Mapping[str, float] = {}
 
 
 class JobsRefusedError(CompetitionError):
@@ -41,20 +43,25 @@ class Skipped:
 
 
 def work_off(
-    jobs: Sequence[Job], engine: Engine, *, tell: Callable[[Outcome], None] = lambda outcome: None
+    jobs: Sequence[Job],
+    engine: Engine,
+    *,
+    seconds: Mapping[str, float] = NOTHING_KNOWN,
+    tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> tuple[list[Outcome], list[Skipped]]:
     """Do all jobs, as many at a time as the engine has room for; gives those that failed and those not begun.
 
     A job starts when all jobs that it needs are done; those that are not among `jobs` are taken to be. Of the jobs
-    that could start, those with most GPUs do first: small ones fill the gaps later. A failed job stops nothing but
-    what needs it. `tell` is called with every end that is final.
+    that could start, those with most GPUs do first, and of these the longest by `seconds` (by name of the job): small
+    ones fill the gaps later (measured by `benchmarks/scheduler.py`). A failed job stops nothing but what needs it.
+    `tell` is called with every end that is final.
     """
     waiting, running = list(jobs), set[str]()
     open_jobs, tries = {job.name for job in jobs}, Counter[str]()
     failed: list[Outcome] = []
     while waiting or running:
         ready = [job for job in waiting if not open_jobs.intersection(job.needs)]
-        for job in sorted(ready, key=lambda job: -job.resources.gpus):
+        for job in sorted(ready, key=lambda job: (-job.resources.gpus, -seconds.get(job.name, 0.0))):
             if engine.has_room(job):
                 engine.start(job)
                 waiting.remove(job)

@@ -54,6 +54,12 @@ def test_jobs_with_most_gpus_start_first_and_small_ones_fill_the_gaps() -> None:
     assert machine.started == ["two", "none", "one", "other"]
 
 
+def test_of_jobs_with_as_many_gpus_the_longest_starts_first() -> None:
+    machine = Machine()
+    work_off([job("short"), job("long"), job("wide", gpus=1)], machine, seconds={"short": 1.0, "long": 9.0})
+    assert machine.started == ["wide", "long", "short"]
+
+
 def test_what_is_worth_retrying_is_retried_a_bounded_number_of_times() -> None:
     machine = Machine(tries=3, lost=[75, -9], hopeless=[75, 75, 75, 0], faulty=[3, 0])
     failed, skipped = work_off([job("lost"), job("hopeless"), job("faulty")], machine)
