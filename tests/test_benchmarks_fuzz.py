@@ -412,3 +412,10 @@ def test_a_journal_that_is_broken_at_its_end_is_refused_before_more_is_written(t
         file.write(tail)
     with pytest.raises(CompetitionError, match="is damaged"):
         store.open("maximize")
+
+
+def test_a_folder_in_the_place_of_a_studys_settings_is_refused(tmp_path: Path) -> None:
+    store = StudyStore(tmp_path)
+    store.settings_file.mkdir()
+    with pytest.raises(CompetitionError, match="a study cannot be read"):
+        store.agree_on({"seed": 1})
