@@ -329,6 +329,7 @@ def _npy(array: np.ndarray) -> bytes:
         _archive(keys=_npy(np.zeros(3)).replace(b"(3,)", b"(10**9,)"[:4] + b",)")),
         _archive(keys=_npy(np.zeros(3))[:-1]),
         _archive(keys=_npy(np.zeros(3)).replace(b"'<f8'", b"'<f4'")),
+        _archive(keys=_npy(np.zeros(3)).replace(b"(3,)", b"((((")),
     ],
 )
 def test_arrays_that_are_none_are_refused(tmp_path: Path, content: bytes) -> None:
