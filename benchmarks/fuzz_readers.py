@@ -10,7 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lightgbm as lgb  # here, so that no child has to import it
 import numpy as np
+import optuna
 import pandas as pd
 
 from competition.errors import CompetitionError
@@ -197,8 +199,6 @@ def _make_augmented(run: RunFolder, folder: Path) -> None:
 
 
 def _make_study(run: RunFolder, folder: Path) -> None:
-    import optuna
-
     store = StudyStore(folder / "study")
     store.agree_on(STUDY)
     study = store.open("maximize")
@@ -211,8 +211,6 @@ def _make_study(run: RunFolder, folder: Path) -> None:
 
 def _make_trees(run: RunFolder, folder: Path) -> None:
     """Ensembles of the run, and one with trees that there are too few rows for."""
-    import lightgbm as lgb
-
     _with_run("ensembles")(run, folder)
     frame = gather(run, "QI").frames["train"]
     languages = tuple(sorted(frame.rows["language"].unique()))
