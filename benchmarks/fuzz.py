@@ -109,6 +109,7 @@ def batch(reader: Reader, corpus: Path, work: Path, numbers: range, seed: int, l
             if time.monotonic() > until:
                 return
             folder = work / f"{reader.name}-{number}"
+            shutil.rmtree(folder, ignore_errors=True)
             _limit(2 * SECONDS_PER_INPUT)
             done = damage(reader, corpus, folder, f"{seed} {reader.name} {number}")
             print(json.dumps({"number": number, "done": done}), file=lines, flush=True)
@@ -156,8 +157,7 @@ def run_batch(reader: Reader, corpus: Path, work: Path, *, first: int, seed: int
             tally.failures.append((begun["number"], found))
             note = work / f"{reader.name}-{begun['number']}" / "WHAT-HAPPENED.txt"
             note.write_text(f"{begun['done']}\n\n{found}\n", encoding="utf-8", errors="replace")
-    assert lines, f"{reader.name}: the batch from input {first} ended before its first input"
-    return first + len(lines[::2])
+    return first + max(1, len(lines[::2]))  # at least one: to damage a file that is damaged may end the process too
 
 
 def _quietly(reader: Reader, corpus: Path, work: Path, numbers: range, seed: int, log: Path) -> None:

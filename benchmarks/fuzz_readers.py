@@ -4,12 +4,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lightgbm as lgb  # here, so that no child has to import it
 import numpy as np
+import optuna
 import pandas as pd
 
 from competition.errors import CompetitionError
@@ -196,8 +199,6 @@ def _make_augmented(run: RunFolder, folder: Path) -> None:
 
 
 def _make_study(run: RunFolder, folder: Path) -> None:
-    import optuna
-
     store = StudyStore(folder / "study")
     store.agree_on(STUDY)
     study = store.open("maximize")
@@ -210,8 +211,6 @@ def _make_study(run: RunFolder, folder: Path) -> None:
 
 def _make_trees(run: RunFolder, folder: Path) -> None:
     """Ensembles of the run, and one with trees that there are too few rows for."""
-    import lightgbm as lgb
-
     _with_run("ensembles")(run, folder)
     frame = gather(run, "QI").frames["train"]
     languages = tuple(sorted(frame.rows["language"].unique()))
@@ -249,15 +248,11 @@ def _make_submission(run: RunFolder, folder: Path) -> None:
 
 def _read_rows(suffix: str) -> Callable[[Path], object]:
     def read(folder: Path) -> object:
-        errors = []
-        for labelled in (True, False):
-            try:
-                read_rows(folder / f"train_QI{suffix}", QI, labelled=labelled)
-            except CompetitionError as error:
-                errors.append(str(error))
-        inspect_competition(folder, [QI])
-        read_competition(folder, [QI])
-        return errors
+        with suppress(CompetitionError):
+            read_rows(folder / f"train_QI{suffix}", QI, labelled=False)
+        with suppress(CompetitionError):
+            inspect_competition(folder, [QI])
+        return read_rows(folder / f"train_QI{suffix}", QI, labelled=True), read_competition(folder, [QI])
 
     return read
 
@@ -340,15 +335,12 @@ def _read_study(folder: Path) -> object:
 
 
 def _read_submission(folder: Path) -> object:
-    rows = RunFolder(SOURCE[0]).rows("QI")
-    errors: list[object] = []
-    for path in (folder, *sorted(folder.iterdir())):
-        for read in (lambda p: validate_files(p, {"QI": rows["test"]}, [QI]), lambda p: read_predictions(p, QI)):
-            try:
-                errors.append(read(path))
-            except CompetitionError as error:
-                errors.append(str(error))
-    return errors
+    rows = {"QI": RunFolder(SOURCE[0]).rows("QI")["test"]}
+    for path in sorted(folder.iterdir()):
+        for read in (lambda path: validate_files(path, rows, [QI]), lambda path: read_predictions(path, QI)):
+            with suppress(CompetitionError):
+                read(path)
+    return validate_files(folder, rows, [QI]), read_predictions(folder, QI)
 
 
 def _read_kept(folder: Path) -> object:
@@ -362,7 +354,8 @@ def _seal_files(folder: Path) -> None:
     for path in folder.rglob("manifest.json"):
         values = json.loads(path.read_bytes())
         for name in values["files"]:
-            values["files"][name] = hashlib.sha256((path.parent / name).read_bytes()).hexdigest()
+            if (path.parent / name).is_file():  # not a pipe, nor an endless device
+                values["files"][name] = hashlib.sha256((path.parent / name).read_bytes()).hexdigest()
         path.write_text(json.dumps(values), encoding="utf-8")
 
 
@@ -370,7 +363,8 @@ def _seal_submission(folder: Path) -> None:
     path = folder / "manifest.json"
     values = json.loads(path.read_bytes())
     for name, entry in values["files"].items():
-        entry["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if (folder / name).is_file():
+            entry["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     path.write_text(json.dumps(values), encoding="utf-8")
 
 

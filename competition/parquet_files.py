@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Kind = Literal["id", "text", "text or null", "whole number", "number", "truth value", "label"]
 """What a column holds: an id is a whole number or text, a label is 0, 1 or null."""
 
-BATCH_ROWS = 2_048
+BATCH_ROWS = 512
 ROWS_PER_BYTE = 4
 FEW_ROWS = 100_000
 GROWTH = 100

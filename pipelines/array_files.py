@@ -2,6 +2,7 @@
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from competition.regular_files import refuse_irregular
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, RecursionError, MemoryError,
-    NotImplementedError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error,
+    NotImplementedError, RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What zipfile raises for damaged archives, and NumPy for headers, which it reads as Python literals."""
 

@@ -78,7 +78,7 @@ class StudyStore:
         """
         text = json.dumps(settings, ensure_ascii=False, indent=1) + "\n"
         with self.locked():
-            if not self.settings_file.is_file():
+            if not self.settings_file.exists():
                 write_text(self.settings_file, text)
                 return
             saved, asked = dict(_flat(_read(self.settings_file))), dict(_flat(json.loads(text)))

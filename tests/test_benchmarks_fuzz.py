@@ -329,6 +329,7 @@ def _npy(array: np.ndarray) -> bytes:
         _archive(keys=_npy(np.zeros(3)).replace(b"(3,)", b"(10**9,)"[:4] + b",)")),
         _archive(keys=_npy(np.zeros(3))[:-1]),
         _archive(keys=_npy(np.zeros(3)).replace(b"'<f8'", b"'<f4'")),
+        _archive(keys=_npy(np.zeros(3)).replace(b"(3,)", b"((((")),
     ],
 )
 def test_arrays_that_are_none_are_refused(tmp_path: Path, content: bytes) -> None:
@@ -412,3 +413,10 @@ def test_a_journal_that_is_broken_at_its_end_is_refused_before_more_is_written(t
         file.write(tail)
     with pytest.raises(CompetitionError, match="is damaged"):
         store.open("maximize")
+
+
+def test_a_folder_in_the_place_of_a_studys_settings_is_refused(tmp_path: Path) -> None:
+    store = StudyStore(tmp_path)
+    store.settings_file.mkdir()
+    with pytest.raises(CompetitionError, match="a study cannot be read"):
+        store.agree_on({"seed": 1})
