@@ -210,7 +210,8 @@ def print_results(tallies: Sequence[Tally]) -> None:
         print(f"        exit codes: {', '.join(f'{code} x {n}' for code, n in sorted(each.codes.items()))}")
     for kind in ("lost", "damaged", "differing", "leftovers"):
         for each in tallies:
-            print("\n".join(f"{kind} ({each.engine}): {what}" for what in getattr(each, kind)), end="")
+            for what in getattr(each, kind):
+                print(f"{kind} ({each.engine}): {what}")
     kills, attempts = sum(each.kills for each in tallies), sum(each.attempts for each in tallies)
     undisturbed = sum(each.runs * each.undisturbed for each in tallies)
     print(f"RESULT kills {kills}")

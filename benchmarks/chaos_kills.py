@@ -41,7 +41,7 @@ def draw_moment(rng: random.Random, *, startup: float, rest: float) -> Moment:
     """
     if rng.random() < 1 / 3:
         return Moment(0.0, rng.randint(1, FEW_EVENTS))
-    return Moment(rng.uniform(0, startup + rest * rng.choice([1, EARLY])))
+    return Moment(rng.uniform(0, startup + rest * rng.choice([1, EARLY, EARLY, EARLY])))
 
 
 @dataclass
