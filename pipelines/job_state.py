@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from competition.errors import CompetitionError
+from pipelines.locks import sweep
 from pipelines.progress import listening
 from pipelines.run_folder import RunFolder
 from pipelines.sections import Section
@@ -83,10 +84,13 @@ def write_state(file: Path, state: JobState) -> None:
 def new_state(file: Path) -> JobState:
     """The state of an attempt that begins now in this process.
 
-    It is the one that whoever started this process has counted, else the next one after what the file says.
+    It is the one that whoever started this process has counted, else the next one after what the file says; what an
+    attempt left that was killed while it wrote is then deleted.
     """
     before = read_state(file)
     counted = os.environ.get(ATTEMPT)
+    if not counted:
+        sweep(file.parent, file.name)
     return JobState(
         name=file.stem,
         host=socket.gethostname(),

@@ -142,6 +142,17 @@ def test_a_job_keeps_its_state_and_progress_while_it_works(run: RunFolder, monke
     assert not [path for path in run.logs.iterdir() if path.suffix == ".tmp"]
 
 
+def test_what_a_kill_left_of_a_state_goes_with_the_next_attempt(run: RunFolder) -> None:
+    file = run.job_state(NAMES[0])
+    file.parent.mkdir()
+    torn, other = (file.with_name(f".{name}.json.{dead_pid()}.tmp") for name in NAMES[:2])
+    for path in (torn, other):
+        path.write_text('{"half')
+    with working(run, NAMES[0]):
+        assert not torn.exists()
+    assert other.exists()  # it belongs to another job, which may be at work
+
+
 def test_time_left_counts_jobs_by_what_their_learner_took(run: RunFolder) -> None:
     jobs = {job.name: job for job in job_graph(run, ["QI"], ["lexical"])}
     done = [JobLine(jobs[name], "done", seconds=seconds) for name, seconds in zip(NAMES, (50, 70), strict=False)]
