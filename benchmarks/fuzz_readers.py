@@ -359,15 +359,6 @@ def _seal_files(folder: Path) -> None:
         path.write_text(json.dumps(values), encoding="utf-8")
 
 
-def _seal_submission(folder: Path) -> None:
-    path = folder / "manifest.json"
-    values = json.loads(path.read_bytes())
-    for name, entry in values["files"].items():
-        if (folder / name).is_file():
-            entry["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    path.write_text(json.dumps(values), encoding="utf-8")
-
-
 READERS = (
     *(
         Reader(f"rows{suffix}", _rows(suffix), ("*",), _read_rows(suffix))
@@ -418,7 +409,7 @@ READERS = (
     ),
     Reader("augmented", _make_augmented, ("augmented/QI/*",), _read_augmented),
     Reader("study", _make_study, ("study/study.json", "study/journal.log"), _read_study),
-    Reader("submission", _make_submission, ("*",), _read_submission, _seal_submission),
+    Reader("submission", _make_submission, ("*",), _read_submission, _seal_files),
     Reader(
         "leaderboard", _copy("leaderboard.csv"), ("*",), lambda folder: Leaderboard.read_csv(folder / "leaderboard.csv")
     ),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.artefacts import replacing
+from competition.artefacts import discard, replacing
 from competition.errors import CompetitionError, Fault
 from pipelines.array_files import read_arrays
 from pipelines.config import EncoderSection, WeightsSection
@@ -47,7 +47,7 @@ class EmbeddingCache:
                 keys, vectors = _read_shard(shard)
             except CompetitionError as error:
                 log.warning("%s is damaged and deleted, its texts are embedded again: %s", shard, error)
-                shard.unlink(missing_ok=True)
+                discard(shard)
                 continue
             for i, key in enumerate(keys.tolist()):
                 if key in wanted:

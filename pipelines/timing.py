@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from competition.regular_files import refuse_irregular
+from competition.errors import CompetitionError, Fault
+from competition.regular_files import read_bytes
 from pipelines.failures import naming_failures
 from pipelines.progress import measured
 from pipelines.run_folder import RunFolder
@@ -16,6 +17,7 @@ from pipelines.run_folder import RunFolder
 log = logging.getLogger(__name__)
 
 COLUMNS = ("stage", "seconds", "peak_mb")
+MOST_BYTES = 2**28
 
 
 @contextmanager
@@ -61,10 +63,16 @@ def read_timings(path: Path) -> pd.DataFrame:
     Raises
     ------
     CompetitionError
-        It is no regular file.
+        It is no file, or cannot be read.
     """
-    refuse_irregular(path)
-    lines = [line.split(",") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    try:
+        text = read_bytes(path, most=MOST_BYTES).decode("utf-8", errors="replace")
+    except OSError as error:
+        fault = Fault(str(path), str(error), "a readable file")
+        raise CompetitionError(
+            "the timings cannot be read", faults=[fault], advice="delete it: nothing needs it"
+        ) from error
+    lines = [line.split(",") for line in text.splitlines()]
     whole = [cells for cells in lines if len(cells) == len(COLUMNS)]
     table = pd.DataFrame(whole, columns=list(COLUMNS), dtype="str")
     for name in COLUMNS[1:]:

@@ -38,6 +38,7 @@ import fuzz
 import fuzz_readers
 
 MANY, FEW = 100, 12
+MENDED = ("timings", "embeddings", "kept-translations")  # what is damaged there is made again, or passed over
 SLOW = (
     "rows.parquet",
     "rows.jsonl",
@@ -76,7 +77,7 @@ def test_a_damaged_file_gives_a_value_or_our_error(
         found = fuzz.outcome(reader, folder)
         assert found in (fuzz.VALUE, CompetitionError.__name__), f"{done}\n{found}"
         seen.add(found)
-    assert CompetitionError.__name__ in seen
+    assert CompetitionError.__name__ in seen or reader.name in MENDED
 
 
 def test_the_benchmark_counts_what_fails_hangs_and_crashes(
@@ -402,9 +403,17 @@ def test_scores_whose_digest_was_made_to_fit_are_checked_all_the_same(finished_r
         store.read(key, "dev")
 
 
-@pytest.mark.parametrize(
-    "tail", ["{", '{"op_code": 1}', '{"op_code": 99}\n', "[]\n", '{"op_code": 4, "worker_id": []}\n']
-)
+@pytest.mark.parametrize("tail", ["{", '{"op_code": 1}'])
+def test_a_journals_last_line_that_a_kill_cut_off_is_dropped(tmp_path: Path, tail: str) -> None:
+    store = StudyStore(tmp_path / "study")
+    store.agree_on({})
+    store.open("maximize").ask()
+    with store.journal.open("a", encoding="utf-8") as file:
+        file.write(tail)
+    assert len(store.open("maximize").trials) == 1
+
+
+@pytest.mark.parametrize("tail", ['{"op_code": 99}\n', "[]\n", '{"op_code": 4, "worker_id": []}\n'])
 def test_a_journal_that_is_broken_at_its_end_is_refused_before_more_is_written(tmp_path: Path, tail: str) -> None:
     store = StudyStore(tmp_path / "study")
     store.agree_on({})

@@ -11,12 +11,15 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from competition.artefacts import replacing
+from competition.artefacts import discard, replacing
+from competition.errors import CompetitionError
+from competition.parquet_files import Kind, read_frame
 from pipelines.locks import alone, sweep
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ["language", "text", "translation"]
+KINDS: dict[str, Kind] = dict.fromkeys(COLUMNS, "text")
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,10 @@ class TranslationCache:
 
     def read(self) -> pd.DataFrame:
         """All translations that are known, columns `COLUMNS`, (language, text) once; "" is tried and without one."""
-        from pyarrow import dataset
-
-        files = [file for file in sorted(self.folder.glob("*.parquet")) if self._is_whole(file)]
-        if not files:
+        blocks = [table for file in sorted(self.folder.glob("*.parquet")) if (table := _read_whole(file)) is not None]
+        if not blocks:
             return pd.DataFrame({name: pd.Series(dtype="str") for name in COLUMNS})
-        paths = [str(file) for file in files]
-        known: pd.DataFrame = dataset.dataset(paths, format="parquet").to_table(columns=COLUMNS).to_pandas()
-        return known.astype("str").drop_duplicates(["language", "text"], ignore_index=True)
+        return pd.concat(blocks).drop_duplicates(["language", "text"], ignore_index=True)
 
     def has(self, block: Block) -> bool:
         """Whether the block is there."""
@@ -100,21 +99,18 @@ class TranslationCache:
                 (locks / f"{block.name}.lock").unlink(missing_ok=True)
             lock.release()
 
-    @staticmethod
-    def _is_whole(file: Path) -> bool:
-        """Whether the file can be read; one that is damaged is deleted, and its texts are translated again."""
-        from pyarrow import parquet
-
-        try:
-            parquet.ParquetFile(file).close()
-        except pa.ArrowInvalid as error:
-            log.warning("%s is damaged and deleted, its texts are translated again: %s", file, error)
-            file.unlink(missing_ok=True)
-            return False
-        return True
-
     def _file(self, block: Block) -> Path:
         return self.folder / f"{block.name}.parquet"
+
+
+def _read_whole(file: Path) -> pd.DataFrame | None:
+    """A block's file; None for a damaged one, which is deleted: its texts are translated again."""
+    try:
+        return read_frame(file, KINDS, what="kept translations", advice="delete the file")[COLUMNS]
+    except CompetitionError as error:
+        log.warning("%s is damaged and deleted, its texts are translated again: %s", file, error)
+        discard(file)
+        return None
 
 
 def cut_blocks(pairs: pd.DataFrame, size: int) -> list[Block]:
