@@ -215,9 +215,9 @@ def heal(final: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder, its manifest first: half deleted it counts as unfinished. Of a link only the link goes."""
-    if folder.is_symlink():
-        folder.unlink()
+    """Delete a folder, its manifest first: half deleted it counts as unfinished. A file goes too, of a link the link."""
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
         return
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
