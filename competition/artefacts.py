@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +215,10 @@ def heal(final: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder, its manifest first: half deleted it counts as unfinished."""
+    """Delete a folder, its manifest first: half deleted it counts as unfinished. Of a link only the link goes."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -251,7 +254,7 @@ def inspect(manifest: Path) -> Verdict:
         return Verdict(0, 0, 0, True, (fault,))
     is_new = SEAL in values or PROVENANCE in values
     freed, faults = _freed(folder) if manifest.name == MANIFEST else ({}, [])
-    found = file_names(folder) if manifest.name == MANIFEST else [name for name in listed if (folder / name).is_file()]
+    found = file_names(folder) if manifest.name == MANIFEST else _beside(manifest, listed)
     if is_new and not _is_sealed(text, values):
         faults.append(Fault(str(manifest), "changed", "the text that its seal is of"))
     gone = [name for name, digest in listed.items() if name not in found and freed.get(name) == digest]
@@ -297,6 +300,12 @@ def _is_sealed(text: str, values: Mapping[str, Any]) -> bool:
 
 def _digest(entry: str | Mapping[str, Any]) -> str:
     return entry if isinstance(entry, str) else str(entry["sha256"])
+
+
+def _beside(manifest: Path, names: Iterable[str]) -> list[str]:
+    """Those of the names that are files beside a manifest; names that lead elsewhere are none."""
+    there = {path.name for path in manifest.parent.iterdir() if path.is_file()}
+    return [name for name in names if name in there]
 
 
 def _changed(folder: Path, listed: Mapping[str, str]) -> list[Fault]:

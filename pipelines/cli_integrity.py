@@ -49,13 +49,15 @@ def gc(run_dir: Path, weights: bool, cache: bool, yes: bool, output: Any) -> Non
     from pipelines.output import print_table
 
     found = freeable(run_folder(run_dir), weights=weights, cache=cache)
-    lines = [(str(each.path), each.reason, each.n_bytes) for each in found]
+    n_bytes = {each.path: each.n_bytes for each in found}
+    lines = [(str(each.path), each.reason, n_bytes[each.path]) for each in found]
     print_table(pd.DataFrame(lines, columns=["path", "reason", "bytes"]), output)
-    n_bytes = sum(size for *_, size in lines)
     if yes:
-        click.echo(f"deleted {len(free(found))} of {len(found)}, {n_bytes:,} bytes in all", err=True)
+        gone = free(found)
+        freed = sum(n_bytes[each.path] for each in gone)
+        click.echo(f"deleted {len(gone)} of {len(found)}, {freed:,} bytes", err=True)
     else:
-        click.echo(f"{n_bytes:,} bytes; nothing was deleted, --yes does it", err=True)
+        click.echo(f"{sum(n_bytes.values()):,} bytes; nothing was deleted, --yes does it", err=True)
 
 
 URL = click.argument("url", metavar="URL")

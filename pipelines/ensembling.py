@@ -134,7 +134,7 @@ def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> 
         frames[split] = PredictionFrame(frame[columns], scores, tuple(names))
     frames["train"] = with_level2_folds(frames["train"])
     rates = {learner.learner: learner.rows_per_second for learner in found}
-    return Gathered(frames, rates, {name: _parts_digest(run, task, name) for name in names})
+    return Gathered(frames, rates, {name: parts_digest(run, task, name) for name in names})
 
 
 def _train_rows(rows: pd.DataFrame, folds: Folds) -> pd.DataFrame:
@@ -282,6 +282,7 @@ def part_manifests(run: RunFolder, task: str, learners: Iterable[str]) -> dict[s
     return run.manifests(run.parts.folder(key) for key in keys)
 
 
-def _parts_digest(run: RunFolder, task: str, learner: str) -> str:
+def parts_digest(run: RunFolder, task: str, learner: str) -> str:
+    """One digest of the manifests of all parts of a base learner."""
     digests = part_manifests(run, task, [learner]).values()
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

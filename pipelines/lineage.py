@@ -12,10 +12,14 @@ from typing import Any
 
 from competition.artefacts import MANIFEST, read_manifest, sha256
 from competition.errors import CompetitionError
+from competition.rows import digest_rows
+from pipelines.ensembling import parts_digest
 from pipelines.run_artefacts import Artefact
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, digest_model_rows
 
 GONE, UNREADABLE, NOT_HERE, NOT_RECORDED = "not there", "unreadable", "not here", "not recorded"
+TRANSLATIONS = "translations.parquet"
+DAMAGED = (CompetitionError, OSError, ValueError, LookupError, TypeError, AttributeError)  # what reading can raise
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,28 @@ def links(run: RunFolder, whole: Iterable[Artefact]) -> list[Link]:
     found: list[Link] = []
     for artefact in reversed(known.values()):
         if artefact.manifest.is_file():
-            manifest = read_manifest(artefact.manifest)
-            found += [*_inputs(run, artefact.name, manifest), *_rows_and_folds(artefact.name, manifest, digests)]
-            found += [*_extras(run, artefact.name, manifest), *_sources(run, artefact.name, manifest)]
+            try:
+                found += _links_of(run, artefact, digests)
+            except DAMAGED as error:  # whole, but not as any version of ours wrote it
+                found.append(Link(artefact.name, "what its manifest names", "a manifest of this kind", repr(error)))
+        if artefact.name in digests.damaged:
+            found.append(Link(artefact.name, "its files", "such as can be read", "damaged"))
     return found
+
+
+def _links_of(run: RunFolder, artefact: Artefact, digests: "Digests") -> list[Link]:
+    name, manifest = artefact.name, read_manifest(artefact.manifest)
+    return [
+        *_inputs(run, name, manifest),
+        *_rows_and_folds(name, manifest, digests),
+        *_extras(run, name, manifest),
+        *_sources(run, name, manifest),
+    ]
 
 
 @dataclass(frozen=True)
 class Digests:
-    """The digests of what all else is made of, as it is now; `UNREADABLE` where it is damaged.
+    """The digests of what all else is made of, as it is now; what is damaged has none.
 
     Attributes
     ----------
@@ -68,32 +85,35 @@ class Digests:
         Task -> digest of the training rows as they were dealt into folds.
     folds
         Task -> digest.
+    damaged
+        Artefacts that could not be read although they have their hashes, or have none.
     """
 
     rows: Mapping[str, Mapping[str, str]]
     plain: Mapping[str, str]
     folds: Mapping[str, str]
+    damaged: frozenset[str]
 
     @classmethod
     def of(cls, run: RunFolder, whole: Mapping[str, Artefact]) -> "Digests":
         """The digests of the run, of those things that are whole."""
-        from competition.rows import digest_rows
-        from pipelines.run_folder import digest_model_rows
-
         rows: dict[str, dict[str, str]] = {}
-        plain, folds = {}, {}
-        has_translations = not run.translations_file.is_file() or "translations.parquet" in whole
-        for task in run.tasks():
-            if f"rows/{task.name}" in whole and has_translations:
-                frames = run.rows(task.name)
-                rows[task.name] = {split: digest_model_rows(frame) for split, frame in frames.items()}
-                plain[task.name] = digest_rows(frames["train"])
-            if any(name.startswith(f"folds/{task.name}/") for name in whole):
+        plain, folds, damaged = {}, {}, set()
+        has_english = not run.translations_file.is_file() or TRANSLATIONS in whole
+        for task in (task.name for task in run.tasks()):
+            if f"rows/{task}" in whole and has_english:
                 try:
-                    folds[task.name] = run.folds(task.name).digest
+                    frames = run.rows(task)
+                    rows[task] = {split: digest_model_rows(frame) for split, frame in frames.items()}
+                    plain[task] = digest_rows(frames["train"])
+                except DAMAGED:
+                    damaged.add(f"rows/{task}")
+            for name in (name for name in whole if name.startswith(f"folds/{task}/")):
+                try:
+                    folds[task] = run.folds(task).digest
                 except CompetitionError:
-                    folds[task.name] = UNREADABLE
-        return cls(rows, plain, folds)
+                    damaged.add(name)
+        return cls(rows, plain, folds, frozenset(damaged))
 
 
 def _inputs(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[Link]:
@@ -101,10 +121,19 @@ def _inputs(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[
     if name.partition("/")[0] not in ("submissions", "ensembles", "pseudo", "students"):
         return
     if "inputs" not in manifest:
-        yield Link(name, "its inputs", "", NOT_RECORDED)
+        yield from _older_inputs(run, name, manifest)
     for path, digest in manifest.get("inputs", {}).items():
         file = run.root / path
         yield Link(name, path.removesuffix(f"/{MANIFEST}"), digest, sha256(file) if file.is_file() else GONE)
+
+
+def _older_inputs(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[Link]:
+    """Links as manifests of older versions have them: one digest for all parts of a base learner, if any."""
+    if "sources" not in manifest:
+        yield Link(name, "its inputs", "", NOT_RECORDED)
+    task = name.split("/")[1]
+    for learner, digest in manifest.get("sources", {}).items():
+        yield Link(name, f"parts/{task}/{learner}", digest, parts_digest(run, task, learner))
 
 
 def _rows_and_folds(name: str, manifest: Mapping[str, Any], digests: Digests) -> Iterator[Link]:

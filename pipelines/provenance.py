@@ -65,7 +65,10 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """CPU model, threads that this process uses, GiB of memory; GPUs with driver, and CUDA where torch is at work."""
+    """CPU model, threads that this process uses, GiB of memory; GPUs with driver, and CUDA where torch is at work.
+
+    Another number of threads can change the last digits of networks' scores; trees do not mind.
+    """
     torch = sys.modules.get("torch")
     return {
         "cpu": cpu_model(),

@@ -114,7 +114,7 @@ def _breaks(run: RunFolder, steps: Sequence[Link], again: Mapping[str, str]) -> 
     return [
         Fault(
             str(run.root / step.artefact),
-            f"was made of another {step.source}: {step.found}",
+            f"made of {step.source}, now: {step.found}",
             f"{step.recorded}, as its manifest says; bring that back, or delete it, then `{again[step.artefact]}`",
         )
         for step in steps

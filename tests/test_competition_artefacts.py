@@ -192,3 +192,11 @@ def test_what_was_moved_aside_comes_back(tmp_path: Path) -> None:
 
 def test_the_seal_is_of_the_text() -> None:
     assert sealed({"a": 1}) != sealed({"a": 1.0})
+
+
+def test_of_a_link_only_the_link_is_deleted(tmp_path: Path) -> None:
+    folder = make(tmp_path / "it", "one")
+    (tmp_path / "link").symlink_to(folder)
+    discard(tmp_path / "link")
+    assert names_in(tmp_path) == ["it"]
+    assert verify(folder) == []

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from competition.artefacts import MANIFEST, read_manifest, write_manifest
 from oof.store import PartKey
 from pipelines.cli import main
+from pipelines.ensembling import parts_digest
+from pipelines.run_artefacts import artefacts
 from pipelines.run_folder import RunFolder
 from pipelines.verifying import verify
 
@@ -119,7 +121,7 @@ def test_a_part_of_the_same_origin_that_is_not_the_one_is_found(own: Path) -> No
     write_manifest(part / MANIFEST, {**manifest, "fit_seconds": manifest["fit_seconds"] + 1})
     faults = verify(RunFolder(own)).faults
     assert {fault.where for fault in faults} == {str(own / "ensembles/QI/stack"), str(own / "ensembles/QI/blend")}
-    assert all("was made of another parts/QI/lexical/fold-0" in fault.found for fault in faults)
+    assert all(fault.found.startswith("made of parts/QI/lexical/fold-0, now: ") for fault in faults)
 
 
 def test_input_files_that_changed_or_went_away_are_told_apart(own: Path, tmp_path: Path) -> None:
@@ -141,21 +143,26 @@ def test_input_files_that_changed_or_went_away_are_told_apart(own: Path, tmp_pat
 
 def test_runs_of_older_versions_are_said_to_be_not_hashed(own: Path) -> None:
     """As they were before manifests had hashes of all files, and rows a manifest."""
-    for manifest in own.rglob("*.json"):
-        if "weights" in manifest.parts or manifest.name == "combiner.json":
-            continue
-        values = read_manifest(manifest)
-        for key in ("provenance", "inputs", "files", "sources"):
+    run = RunFolder(own)
+    for artefact in artefacts(run):  # parts before ensembles
+        values = read_manifest(artefact.manifest)
+        for key in ("provenance", "inputs", "files"):
             values.pop(key, None)
-        manifest.write_text(json.dumps(values))
+        if artefact.name.startswith("ensembles/"):
+            values["sources"] = {name: parts_digest(run, "QI", name) for name in values["learners"]}
+        artefact.manifest.write_text(json.dumps(values))
     (own / "rows" / "QI" / MANIFEST).unlink()
     (own / "leaderboard.json").unlink()
     text = (own / "run.toml").read_text().splitlines()[:-1]
     (own / "run.toml").write_text("\n".join(text) + "\n")
-    found = verify(RunFolder(own))
+    found = verify(run)
     assert found.faults == ()
     assert set(found.artefacts["verdict"]) == {"not hashed (made by an older version)"}
-    assert set(found.lineage["verdict"]) == {"same", "not recorded"}
+    assert set(found.lineage["artefact"][found.lineage["verdict"] == "not recorded"]) == {"submissions/final"}
+    assert set(found.lineage["verdict"][found.lineage["artefact"].str.startswith("ensembles/")]) == {"same"}
+    part = run.parts.folder(PartKey("QI", "lexical", 1)) / MANIFEST
+    part.write_text(part.read_text().replace('"fold": 1', '"fold":  1'))
+    assert {fault.where for fault in verify(run).faults} == {str(own / f"ensembles/QI/{n}") for n in ("stack", "blend")}
 
 
 def test_json_has_everything(finished_run: Path) -> None:
@@ -178,3 +185,22 @@ def test_an_edited_run_file_that_means_the_same_is_sealed_again(own: Path) -> No
     assert {fault.where for fault in verify(run).faults} == {str(file)}
     run.agree_on(run.settings())
     assert verify(run).faults == ()
+
+
+def test_damaged_rows_of_an_older_run_are_found_without_hashes(own: Path) -> None:
+    (own / "rows" / "QI" / MANIFEST).unlink()
+    file = own / "rows" / "QI" / "train.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert {fault.where for fault in verify(RunFolder(own)).faults} == {str(own / "rows/QI")}
+
+
+def test_manifests_that_no_version_wrote_are_faults_not_crashes(own: Path) -> None:
+    names = ["parts/QI/lexical/fold-0", "ensembles/QI/stack", "submissions/final"]
+    for name, values in zip(names, ({"origin": 3}, {"inputs": [1]}, {"inputs": {"../../x": "0"}}), strict=True):
+        manifest = own / name / MANIFEST
+        files = read_manifest(manifest)["files"]
+        write_manifest(manifest, {**values, "files": files})
+    (own / "folds" / "QI" / "query-group.json").write_text('{"files": {"../../run.toml": "0"}}')
+    found = {fault.where for fault in verify(RunFolder(own)).faults}
+    assert {str(own / name) for name in names} <= found
+    assert any("query-group" in where or "run.toml" in where for where in found)

@@ -26,7 +26,8 @@ TREES = "lightgbm.txt"
 class BiEncoder:
     """Heads on [u, v, |u-v|, u*v, cosine] of frozen embeddings; the score is the mean of the heads' probabilities.
 
-    A category path gives two texts, the path and its leaf; a title gives one.
+    A category path gives two texts, the path and its leaf; a title gives one. The same seed on as many threads gives
+    the same scores bit for bit; other numbers of threads sum in another order, which changes last digits.
     """
 
     recipe: BiEncoderRecipe

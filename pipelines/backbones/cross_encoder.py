@@ -36,8 +36,9 @@ class CrossEncoder:
     """Sequence-pair classification or yes/no answers; fits in fp32 or bf16, fully or through LoRA.
 
     What the two kinds do differently is in `pipelines.backbones.readers` and `pipelines.backbones.pair_model`. On
-    GPUs the same seed need not give the same weights bit for bit (non-deterministic kernels); on CPU it does. With
-    `frozen` layers the states below are those of the run's cache; a loaded network reads tokens as ever.
+    GPUs the same seed need not give the same weights bit for bit (non-deterministic kernels); on as many threads of
+    a CPU it does. With `frozen` layers the states below are those of the run's cache; a loaded network reads tokens as
+    ever.
     """
 
     recipe: TransformerRecipe
