@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
     try:
         work(folder, rank)
     except Exception as error:
-        known = error if isinstance(error, CompetitionError) else named(error, stage=f"process {rank}", folder=folder)
+        known = error if isinstance(error, CompetitionError) else named(error, stage="a process", folder=folder)
         if known is None:
             _leave_cause(folder, rank, 1, f"{type(error).__name__}: {error}")
         else:
