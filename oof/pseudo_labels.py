@@ -79,9 +79,23 @@ def _check(rows: pd.DataFrame, scores: Floats, confidence: float, balance: float
         faults.append(Fault("scores", f"{len(scores):,}", f"{len(rows):,}, one a row"))
     if len(scores) and not (np.min(scores) >= 0 and np.max(scores) <= 1):
         faults.append(Fault("scores", f"from {np.min(scores)} to {np.max(scores)}", "[0, 1]"))
+    _refuse([*faults, *_rule_faults(confidence, balance)])
+
+
+def refuse_bad_rule(*, confidence: float, balance: float) -> None:
+    """Check what is asked of pseudo-labels before there are scores, see `select_pseudo_labels`."""
+    _refuse(_rule_faults(confidence, balance))
+
+
+def _rule_faults(confidence: float, balance: float) -> list[Fault]:
+    faults = []
     if not 0.5 < confidence <= 1:
         faults.append(Fault("confidence", str(confidence), "above .5, at most 1"))
     if not balance >= 1:
         faults.append(Fault("balance", str(balance), "1 or more"))
+    return faults
+
+
+def _refuse(faults: list[Fault]) -> None:
     if faults:
         raise CompetitionError("no pseudo-labels can be chosen", faults=faults)

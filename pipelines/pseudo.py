@@ -26,7 +26,7 @@ from competition.json_files import read_json
 from competition.parquet_files import Kind, read_frame
 from oof.combiner import Combiner
 from oof.frame import PredictionFrame
-from oof.pseudo_labels import select_pseudo_labels
+from oof.pseudo_labels import refuse_bad_rule, select_pseudo_labels
 from oof.store import PartKey, align
 from oof.teacher import fold_safe_teachers
 from pipelines.config import digest_values
@@ -127,6 +127,8 @@ def pseudo_label(run: RunFolder, asked: PseudoLabelling) -> PseudoLabels:
         A set of that name was made from something else: parts may have been trained with it.
     """
     splits, gathered = _splits(run, asked), teacher_scores(run, asked.task, asked.ensemble)
+    if not asked.soft:
+        refuse_bad_rule(confidence=asked.confidence, balance=asked.balance)
     combiner = teacher_combiner(run, asked.ensemble, gathered)
     made_of = _made_of(run, asked, splits, gathered, combiner)
     folder = run.pseudo(asked.task, asked.name)

@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
         with logging_to([ToParent()] if rank == 0 else []):
             work(folder, rank)
     except Exception as error:
-        known = error if isinstance(error, CompetitionError) else named(error, stage=f"process {rank}", folder=folder)
+        known = error if isinstance(error, CompetitionError) else named(error, stage="a process", folder=folder)
         if known is None:
             _leave_cause(folder, rank, 1, f"{type(error).__name__}: {error}")
         else:
