@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from competition.errors import CompetitionError, Fault
+from competition.judging import METRICS
 from competition.layout import ZERO_OR_ONE, Encoding, Join, LabelRule, Layout, Value
 from competition.regular_files import is_file
 from competition.tasks import BUILT_IN, SPLITS, MetricName, SubmissionFormat, Task
@@ -24,7 +25,6 @@ FORM = "mend the keys named; docs/new-competition.md explains them all"
 
 QUERY_GROUP, CATEGORY_GROUP, COLUMN_GROUP = "query-group", "category-group", "column-group"
 WORDS = {"unexpected_keyword_argument": "there is no such key", "missing": "the key is missing"}
-SCORE_METRICS = ("auc", "average_precision", "log_loss")
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class TaskTable:
             raise ValueError(f"filters of {', '.join(strange)}: there are all, {', '.join(SPLITS)}")
         if outside := [name for name in self._names() if Path(name).is_absolute() or ".." in Path(name).parts]:
             raise ValueError(f"{', '.join(outside)}: a file must lie in the folder of the competition")
-        if (self.metric in SCORE_METRICS) != (self.submission.value == "score"):
-            wanted = "score" if self.metric in SCORE_METRICS else "label"
+        of_scores = METRICS[self.metric].of_scores
+        if of_scores != (self.submission.value == "score"):
+            wanted = "score" if of_scores else "label"
             raise ValueError(f'{self.metric} judges what submission.value = "{wanted}" gives')
         self._check_folds()
 

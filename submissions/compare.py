@@ -148,6 +148,8 @@ def _aligned(a: pd.Series, b: pd.Series, rows: pd.DataFrame) -> tuple[np.ndarray
     """`a` and `b` in the order of `rows`."""
     wanted = pd.Index(rows["id"])
     sides = {name: _as_kind_of(wanted, side) for name, side in (("a", a), ("b", b))}
+    if any(pd.api.types.is_float_dtype(side.dtype) for side in sides.values()):
+        raise CompetitionError("scores are no decisions, which are what is compared", advice="compare decisions")
     faults = [fault for name, side in sides.items() for fault in _id_faults(name, side.index, wanted)]
     if faults:
         raise MismatchError(
