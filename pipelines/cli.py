@@ -132,6 +132,9 @@ def settings_options(command: Command) -> Command:
 @click.option("--test-rows", default=1500, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--tasks", default="QC,QI", show_default=True)
+@click.option(
+    "--competition", help="Files of another competition: amazon-esci, home-depot, wdc-products (train and test)."
+)
 @click.option("--answers", type=click.Path(path_type=Path), help="Write the hidden test labels to this CSV file.")
 @format_option
 def sample(
@@ -142,19 +145,27 @@ def sample(
     test_rows: int,
     seed: int,
     tasks: str,
+    competition: str | None,
     answers: Path | None,
     output: Any,
 ) -> None:
     """Write a made-up multilingual competition with a known signal to FOLDER, or to RUN/data."""
     import pandas as pd
 
+    from competition.contest import BUILT_IN_CONTEST
     from competition.sample import write_sample
+    from competition.sample_contests import write_contest_sample
     from pipelines.output import print_table
 
     if (folder is None) == (run_dir is None):
         raise click.UsageError("name a FOLDER, or --run DIR")
+    data: Path = folder or run_dir / "data"  # type: ignore[operator]  # one of them is there
+    if competition not in (None, BUILT_IN_CONTEST.name):
+        paths = write_contest_sample(competition, data, n_train=train_rows, n_test=test_rows, seed=seed)
+        print_table(pd.DataFrame([{"path": str(path), "bytes": path.stat().st_size} for path in paths]), output)
+        return
     summary = write_sample(
-        folder or run_dir / "data",  # type: ignore[operator]  # one of them is there
+        data,
         n_train=train_rows,
         n_dev=dev_rows,
         n_test=test_rows,

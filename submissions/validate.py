@@ -33,21 +33,26 @@ class Validation:
         By task name: number of rows, share of 1 in [0, 1], or the mean of scores.
     warnings
         What is allowed but suspicious.
+    scored
+        The tasks whose predictions are scores.
     """
 
     files: tuple[str, ...]
     rows: Mapping[str, int]
     positive_rates: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    scored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         count = len(self.warnings)
         head = "passed" if not count else f"passed with {count} warning{'s' if count > 1 else ''}"
         lines = [f"{head}: {', '.join(self.files)}"]
-        lines += [
-            f"  {task}: {n_rows:,} rows, {self.positive_rates[task]:.2%} positive" for task, n_rows in self.rows.items()
-        ]
+        lines += [f"  {task}: {n_rows:,} rows, {self._rate(task)}" for task, n_rows in self.rows.items()]
         return "\n".join(lines + [f"  warning: {warning}" for warning in self.warnings])
+
+    def _rate(self, task: str) -> str:
+        rate = self.positive_rates[task]
+        return f"mean score {rate:.4f}" if task in self.scored else f"{rate:.2%} positive"
 
 
 # --- in memory
@@ -189,6 +194,7 @@ def validate_files(
         files=tuple(source.name for source in sources),
         rows={task.name: len(values) for task, values in found},
         positive_rates={task.name: sum(values) / len(values) for task, values in found},
+        scored=tuple(task.name for task, _ in found if is_scored(task)),
         warnings=tuple(w for task, values in found for w in rate_warnings(task, values, rates.get(task.name))),
     )
 
