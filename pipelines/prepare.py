@@ -60,10 +60,10 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
     translations = read_translations(Path(settings.translations)) if settings.translations else None
     cleaned = {name: clean_splits(splits, contest.task(name), settings) for name, splits in data.items()}
     with alone(run.root / "rows"):
+        keep_contest(run, settings)
         for name, splits in cleaned.items():
             _refuse_other_rows(run, name, splits)
         present = settings.model_copy(update={"tasks": tuple(cleaned)})
-        keep_contest(run, present)
         run.agree_on(present)
         for name, splits in cleaned.items():
             sweep(run.rows_file(name, "train").parent)

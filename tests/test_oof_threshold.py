@@ -4,11 +4,13 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from competition.errors import CompetitionError
+from competition.judging import METRICS
 from competition.metrics import f1
+from competition.tasks import MetricName
 from oof import threshold
 from oof.threshold import (
     Cut,
