@@ -302,3 +302,10 @@ def test_samples_are_read_without_a_fault(tmp_path: Path, name: str) -> None:
         assert 100 < len(splits["train"]) <= 200  # ESCI's small version is a part of it
         assert 0.4 < splits["train"]["label"].mean() < 0.8
         assert len(splits["test"]) > 20
+
+
+def test_the_definitions_in_the_documentation_are_usable(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "new-competition.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    assert [load_contest(written(tmp_path, block)).name for block in blocks] == ["my-shop", "one-file"]
+    assert set(contest_names()) <= set(re.findall(r"^\| `([\w-]+)` \|", text, flags=re.MULTILINE))
