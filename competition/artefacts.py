@@ -215,7 +215,7 @@ def heal(final: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder, its manifest first: half deleted it counts as unfinished. A file goes too, of a link the link."""
+    """Delete a folder, its manifest first: half deleted it counts as unfinished. A file or link goes too."""
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
         return
