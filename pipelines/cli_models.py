@@ -99,11 +99,14 @@ def pretrain(
 @click.argument("data", type=click.Path(path_type=Path))
 @run_option
 @click.option("--task", required=True, help="QC or QI.")
-@click.option("--model", required=True, help="A base learner that has been trained for all folds.")
+@click.option("--model", help="A base learner that has been trained for all folds.")
+@click.option("--student", help="A distilled student instead.")
 @format_option
-def predict(data: Path, run_dir: Path, task: str, model: str, output: Any) -> None:
-    """Score the rows of DATA, a file in the competition's format, with the fold models of a base learner: id, score."""
+def predict(data: Path, run_dir: Path, task: str, model: str | None, student: str | None, output: Any) -> None:
+    """Score the rows of DATA, a file in the competition's format, with a base learner's fold models: id, score."""
     from pipelines.output import print_table
     from pipelines.predict import predict as score
 
-    print_table(score(run_folder(run_dir), task=task, learner=model, data=data), output)
+    if (model is None) == (student is None):
+        raise click.UsageError("name --model NAME, or --student NAME")
+    print_table(score(run_folder(run_dir), task=task, learner=model, student=student, data=data), output)
