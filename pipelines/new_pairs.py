@@ -58,9 +58,9 @@ def checked_pairs(
     }
     faults = [
         Fault(f"{name}:{line}", f"{column} is {'missing' if value is MISSING else describe(value)}", expected)
+        for place, line in enumerate(lines)
         for column, (accepts, expected) in EXPECTED.items()
-        for line, value in zip(lines, values[column], strict=True)
-        if not accepts(value)
+        if not accepts(value := values[column][place])
     ]
     given = {
         "id": [line if _is_nothing(value) else value for line, value in zip(lines, values["id"], strict=True)],
