@@ -51,6 +51,9 @@ class Model(Protocol):
     def score(self, rows: pd.DataFrame) -> np.ndarray:
         """Probability of label 1, ``(n_rows,)``; `rows` are as the run's, without labels."""
 
+    def facts(self) -> dict[str, object]:
+        """What notebooks show of it."""
+
 
 @dataclass(frozen=True, eq=False)
 class StudentModel:
@@ -62,6 +65,10 @@ class StudentModel:
     def score(self, rows: pd.DataFrame) -> np.ndarray:
         """See `Model`."""
         return self.models.score(rows)
+
+    def facts(self) -> dict[str, object]:
+        """See `Model`."""
+        return {"models": 1, "threshold": self.cuts.overall}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +93,16 @@ class EnsembleModel:
         """See `Model`."""
         scores = np.column_stack([each.score(rows) for each in self.learners])
         return self.fitted.predict(self.frame(rows, scores))
+
+    def facts(self) -> dict[str, object]:
+        """See `Model`."""
+        return {
+            "base learners": ", ".join(each.name for each in self.learners),
+            "models": sum(len(each.models) for each in self.learners),
+            "combiner": self.fitted.combiner.kind,
+            "threshold": self.cuts.overall,
+            "cuts of their own": ", ".join(self.cuts.by_segment),
+        }
 
     def frame(self, rows: pd.DataFrame, scores: np.ndarray) -> PredictionFrame:
         """The rows with the base learners' scores, ``(n_rows, n_learners)``, as the combiner sees them."""
@@ -143,6 +160,10 @@ class PairScorer:
     def decide(self, pairs: Pairs | Path | str) -> np.ndarray:
         """The 0/1 decision for every pair, ``(n_pairs,)``."""
         return self.score(pairs)["decision"].to_numpy(dtype=np.int8)
+
+    def _repr_html_(self) -> str:
+        facts = pd.DataFrame([{"task": self.task.name, "kind": self.kind, "name": self.name, **self.model.facts()}])
+        return facts.to_html(index=False)
 
     def score_checked(self, pairs: pd.DataFrame) -> pd.DataFrame:
         """`score` of pairs that are checked already, see `pipelines.new_pairs.checked_pairs`; all in one batch."""
