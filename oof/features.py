@@ -217,7 +217,9 @@ def _groups_of_new(frame: PredictionFrame, context: Context, name: str, keys: li
         found["min"][rows] = _in_order(others, own[rows], 0)
         found["max"][rows] = _in_order(others, own[rows], len(others))
         found["median"][rows] = sum(_in_order(others, own[rows], place) for place in middle) / 2
-        above = [np.searchsorted(-each[::-1], -values, "left") for each, values in zip(others.T, own[rows].T, strict=True)]
+        above = [
+            np.searchsorted(-each[::-1], -values, "left") for each, values in zip(others.T, own[rows].T, strict=True)
+        ]
         found["rank"][rows] = 1 + np.column_stack(above)
         size[rows] = len(others) + 1
     found["gap"] = found["max"] - own

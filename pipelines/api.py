@@ -94,9 +94,7 @@ class Run:
             prepare.split(self.folder)
         return fold_tables(self.folder)
 
-    def train(
-        self, task: str, model: str, *, fold: int | None = None, overrides: Sequence[str] = ()
-    ) -> list[Path]:
+    def train(self, task: str, model: str, *, fold: int | None = None, overrides: Sequence[str] = ()) -> list[Path]:
         """The parts of a base learner, trained now if they were not yet: of one fold, or of all.
 
         `model` is the name or path of a recipe, `overrides` are ``key=value`` of it.

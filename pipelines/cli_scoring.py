@@ -95,7 +95,9 @@ def serve(run_dir: Path, tasks: tuple[str, ...], host: str, port: int, **options
     """
     from pipelines.serving import Limits, listen, make_app
 
-    limits = Limits(**{name: options.pop(name) for name in ("max_pairs", "max_text", "max_batch", "wait_ms", "max_waiting")})
+    limits = Limits(
+        **{name: options.pop(name) for name in ("max_pairs", "max_text", "max_batch", "wait_ms", "max_waiting")}
+    )
     run = run_folder(run_dir)
     names = tasks or tuple(task.name for task in run.tasks())
     app = make_app({name: _scorer(run, name, **options) for name in names}, limits)

@@ -107,7 +107,9 @@ class Embedder:
             self._passing.clear()
         new = [text for text in dict.fromkeys(texts) if text not in self._memory and text not in self._passing]
         if new:
-            self._passing.update(zip(new, _encode_part(self._model, new, self.encoder, lambda count: None), strict=True))
+            self._passing.update(
+                zip(new, _encode_part(self._model, new, self.encoder, lambda count: None), strict=True)
+            )
         found = [self._memory[text] if text in self._memory else self._passing[text] for text in texts]
         return np.stack(found) if found else np.zeros((0, 0), np.float32)
 

@@ -135,11 +135,20 @@ def read_pairs(path: Path, task: Task) -> pd.DataFrame:
     """All pairs of a file, checked; a CompetitionError names every fault."""
     chunks = list(Source.of(path).chunks(task, size=100_000))
     refuse([fault for chunk in chunks for fault in chunk.faults], task)
-    return pd.concat([chunk.pairs for chunk in chunks], ignore_index=True) if chunks else checked_pairs([], [], task, name="")[0]
+    return (
+        pd.concat([chunk.pairs for chunk in chunks], ignore_index=True)
+        if chunks
+        else checked_pairs([], [], task, name="")[0]
+    )
 
 
 def score_file(
-    scorer: "PairScorer", source: Source, *, out: Path | None, format: str, batch: int  # noqa: A002
+    scorer: "PairScorer",
+    source: Source,
+    *,
+    out: Path | None,
+    format: str,
+    batch: int,  # noqa: A002
 ) -> int:
     """Score the pairs of a source in their order, and write id, score, decision; gives the number of pairs.
 

@@ -40,6 +40,10 @@ class BodyLimit:
 
 async def _refuse(send: Send, max_bytes: int) -> None:
     body = b'{"detail":"the body is larger than %d bytes"}' % max_bytes
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -19,9 +19,7 @@ class Metrics:
 
         self.media_type = CONTENT_TYPE_LATEST
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "relstack_requests", "Requests answered.", ("path", "status"), registry=self.registry
-        )
+        self.requests = Counter("relstack_requests", "Requests answered.", ("path", "status"), registry=self.registry)
         self.seconds = Histogram(
             "relstack_request_seconds", "Seconds from request to answer.", ("path",), registry=self.registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
@@ -36,9 +34,7 @@ class Metrics:
         """Ask this for the pairs that wait."""
         self.waiting.set_function(n_waiting)
 
-    async def measuring(
-        self, request: "Request", call_next: "Callable[[Request], Awaitable[Response]]"
-    ) -> "Response":
+    async def measuring(self, request: "Request", call_next: "Callable[[Request], Awaitable[Response]]") -> "Response":
         """Answer a request, and note how long that took."""
         path = request.url.path if request.url.path in KNOWN else "other"  # paths that clients make up are not kept
         started, status = time.perf_counter(), 500

@@ -104,9 +104,7 @@ def make_app(scorers: "Mapping[str, PairScorer]", limits: Limits) -> "FastAPI":
     return app
 
 
-def _add_scoring(
-    app: "FastAPI", scorers: "Mapping[str, PairScorer]", limits: Limits, batcher: MicroBatcher
-) -> None:
+def _add_scoring(app: "FastAPI", scorers: "Mapping[str, PairScorer]", limits: Limits, batcher: MicroBatcher) -> None:
     from fastapi import HTTPException
 
     from pipelines.service_schema import ScoreResponse, request_type
@@ -129,7 +127,9 @@ def _add_scoring(
         try:
             future = batcher.submit(task, given_pairs(records, scorers[task].task))
         except CompetitionError as error:
-            found = [{"loc": ["body", "pairs", fault.where], "msg": f"{fault}", "type": "value"} for fault in error.faults]
+            found = [
+                {"loc": ["body", "pairs", fault.where], "msg": f"{fault}", "type": "value"} for fault in error.faults
+            ]
             raise HTTPException(422, found) from error
         except QueueFullError:
             words = "too many pairs wait to be scored"
@@ -179,7 +179,9 @@ def _refuse_missing_packages() -> None:
     missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
     if missing:
         faults = [Fault(name, "not installed") for name in missing]
-        raise CompetitionError("there is no service without its packages", faults=faults, advice="pip install 'relstack[serve]'")
+        raise CompetitionError(
+            "there is no service without its packages", faults=faults, advice="pip install 'relstack[serve]'"
+        )
 
 
 def _version() -> str:

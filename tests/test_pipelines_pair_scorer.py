@@ -78,7 +78,11 @@ def test_test_rows_get_the_scores_of_the_run(name: str, run: RunFolder) -> None:
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_a_pair_scores_the_same_alone_and_in_any_batch(name: str, run: RunFolder) -> None:
     scorer = load_ensemble(run, "QI", name)
-    pairs = [*new_pairs(), *pairs_of(run, "test").head(3).to_dict("records"), *pairs_of(run, "train").head(3).to_dict("records")]
+    pairs = [
+        *new_pairs(),
+        *pairs_of(run, "test").head(3).to_dict("records"),
+        *pairs_of(run, "train").head(3).to_dict("records"),
+    ]
     together = scorer.score(pairs)["score"]
     assert together.nunique() > 3
     for one, score in zip(pairs, together, strict=True):
@@ -126,7 +130,12 @@ def test_a_base_learner_scores_by_its_name(run: RunFolder) -> None:
 
 
 def test_every_faulty_pair_is_named(stack: PairScorer) -> None:
-    pairs = [{"query": "a", "target": 3}, {"query": " ", "target": "b"}, {"target": "b"}, {"query": "a", "target": "\ud800"}]
+    pairs = [
+        {"query": "a", "target": 3},
+        {"query": " ", "target": "b"},
+        {"target": "b"},
+        {"query": "a", "target": "\ud800"},
+    ]
     with pytest.raises(CompetitionError) as caught:
         stack.score(pairs)
     assert [fault.where for fault in caught.value.faults] == ["pair:1", "pair:2", "pair:3", "pair:4"]

@@ -88,7 +88,12 @@ def test_no_page_of_another_origin_may_read_answers(client: Any) -> None:
 
 def test_health_and_metrics_tell_what_was_done(client: Any) -> None:
     client.post("/score", json={"pairs": [PAIR]})
-    assert client.get("/health").json() == {"live": True, "ready": True, "models": {"QI": "ensemble stack"}, "waiting": 0}
+    assert client.get("/health").json() == {
+        "live": True,
+        "ready": True,
+        "models": {"QI": "ensemble stack"},
+        "waiting": 0,
+    }
     text = client.get("/metrics").text
     assert 'relstack_requests_total{path="/score",status="200"}' in text
     for name in ("relstack_request_seconds_bucket", "relstack_batch_pairs_count", "relstack_waiting_pairs 0.0"):
