@@ -69,7 +69,7 @@ def score(
         raise click.UsageError("Parquet is written to a file: name it with --out")
     model = _scorer(run_folder(run_dir), task, **scorer)
     try:
-        score_file(model, pairs, out=out, format=chosen, batch=batch)
+        score_file(model, pairs, out=out, writes=chosen, batch=batch)
     except BrokenPipeError:  # whoever read has read enough
         sys.stdout = open("/dev/null", "w")  # noqa: PTH123, SIM115  # else Python complains when it ends
         ctx.exit(1)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 import pandas as pd
@@ -135,26 +135,21 @@ def read_pairs(path: Path, task: Task) -> pd.DataFrame:
     """All pairs of a file, checked; a CompetitionError names every fault."""
     chunks = list(Source.of(path).chunks(task, size=100_000))
     refuse([fault for chunk in chunks for fault in chunk.faults], task)
-    return (
-        pd.concat([chunk.pairs for chunk in chunks], ignore_index=True)
-        if chunks
-        else checked_pairs([], [], task, name="")[0]
-    )
+    nothing, _ = checked_pairs([], [], task, name=path.name)
+    return pd.concat([nothing, *(chunk.pairs for chunk in chunks)], ignore_index=True)
 
 
-def score_file(
-    scorer: "PairScorer",
-    source: Source,
-    *,
-    out: Path | None,
-    format: str,
-    batch: int,  # noqa: A002
-) -> int:
+def score_file(scorer: "PairScorer", source: Source, *, out: Path | None, writes: str, batch: int) -> int:
     """Score the pairs of a source in their order, and write id, score, decision; gives the number of pairs.
 
     A file is checked before anything is scored. A file that is written appears whole or not at all. From standard input
     to standard output scores are written batch by batch: those of the batches before a faulty one stand, no more follow,
     and the rest is only checked.
+
+    Parameters
+    ----------
+    writes
+        The format of what is written, one of `WRITERS`.
 
     Raises
     ------
@@ -168,7 +163,7 @@ def score_file(
             sink: BinaryIO = sys.stdout.buffer
         else:
             sink = stack.enter_context(stack.enter_context(replacing(out)).open("wb"))
-        return _score_chunks(scorer, source, WRITERS[format](sink), batch)
+        return _score_chunks(scorer, source, WRITERS[writes](sink), batch)
 
 
 def _score_chunks(scorer: "PairScorer", source: Source, writer: Writer, batch: int) -> int:

@@ -34,7 +34,6 @@ from pipelines.run_folder import RunFolder
 from pipelines.trackers import log_metrics, tracked
 from submissions.leaderboard import Entry, Leaderboard
 
-
 STUDENT = "student"
 
 
@@ -70,7 +69,7 @@ class Judged:
 
 
 def leaderboard(run: RunFolder) -> Leaderboard:
-    """One entry per base learner with all its parts, per ensemble and per student; ``leaderboard.csv`` is written too."""
+    """One entry per base learner with all its parts, ensemble and student; written to ``leaderboard.csv`` too."""
     started = now()
     with alone(run.leaderboard_file):
         entries: list[Entry] = []

@@ -36,7 +36,7 @@ def train_folds(
 
 
 def combine(run: RunFolder, tasks: Sequence[str], name: str, *, models: Sequence[str] | None = None) -> Iterator[Path]:
-    """The ensembles of this name, one a task; of all base learners that have all their parts unless `models` are named."""
+    """The ensembles of this name, one a task, of all base learners with all their parts unless `models` are named."""
     for task in tasks:
         with working(run, job_name(ENSEMBLE, task, name)), timed(run, f"{name} {task}"):
             folder = ensemble(run, task, name, models)

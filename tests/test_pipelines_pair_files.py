@@ -62,7 +62,7 @@ def test_the_batch_changes_nothing(
 ) -> None:
     source = Source.of(write(pairs, tmp_path / f"pairs{suffix}"))
     out = tmp_path / f"scores{suffix}"
-    assert score_file(scorer, source, out=out, format=source.format, batch=batch) == len(pairs)
+    assert score_file(scorer, source, out=out, writes=source.format, batch=batch) == len(pairs)
     found, expected = read(out), scorer.score(pairs)
     assert found["id"].tolist() == pairs["id"].tolist()
     np.testing.assert_allclose(found["score"], expected["score"], atol=1e-9)
@@ -91,11 +91,9 @@ def test_a_stream_is_read_no_further_than_it_is_scored(scorer: PairScorer, monke
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_faulty_lines_are_all_named_and_nothing_is_left(
-    stream: bool, finished_run: Path, tmp_path: Path
-) -> None:
-    lines = [b'{"query": "a", "target": "b"}', b"[]", b"{", b'{"query": 3, "target": "b"}', b"", b'{"query": "a"}', b"\xff"]
-    text = b"\n".join(lines)
+def test_faulty_lines_are_all_named_and_nothing_is_left(stream: bool, finished_run: Path, tmp_path: Path) -> None:
+    good, number = b'{"query": "a", "target": "b"}', b'{"query": 3, "target": "b"}'
+    text = b"\n".join([good, b"[]", b"{", number, b"", b'{"query": "a"}', b"\xff"])
     (tmp_path / "pairs.jsonl").write_bytes(text)
     words = ["-" if stream else tmp_path / "pairs.jsonl", "--run", finished_run, "--task", "QI", "--batch", 2]
     done = score(*words, "--ensemble", "lexical", "--out", tmp_path / "scores.csv", stdin=text)
@@ -158,7 +156,7 @@ def test_no_pairs_give_an_empty_file(scorer: PairScorer, tmp_path: Path) -> None
     (tmp_path / "pairs.csv").write_text("query,target\n", encoding="utf-8")
     for suffix in SUFFIXES:
         source = Source.of(tmp_path / "pairs.csv")
-        assert score_file(scorer, source, out=tmp_path / f"s{suffix}", format=suffix[1:], batch=5) == 0
+        assert score_file(scorer, source, out=tmp_path / f"s{suffix}", writes=suffix[1:], batch=5) == 0
     assert (tmp_path / "s.jsonl").read_bytes() == b""
     assert read(tmp_path / "s.csv").columns.tolist() == read(tmp_path / "s.parquet").columns.tolist()
     assert len(scorer.score([])) == 0
@@ -174,9 +172,7 @@ def test_ids_of_two_kinds_cannot_stand_in_one_parquet_column() -> None:
 def test_a_reader_that_leaves_ends_it_quietly(finished_run: Path) -> None:
     words = ["score", "-", "--run", str(finished_run), "--task", "QI", "--ensemble", "lexical", "--batch", "1"]
     command = [sys.executable, "-m", "pipelines.cli", "--quiet", *words]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as scoring:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as scoring:
         assert scoring.stdin is not None
         assert scoring.stdout is not None
         assert scoring.stderr is not None

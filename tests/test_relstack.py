@@ -10,7 +10,10 @@ import pytest
 import relstack as rs
 from pipelines.api import Run
 
-NAMES = {"QC", "QI", "CompetitionError", "Ensemble", "Fault", "FoldPlan", "Leaderboard", "Run", "Student", "Task", "check", "sample"}  # fmt: skip
+NAMES = {
+    "QC", "QI", "CompetitionError", "Ensemble", "Fault", "FoldPlan", "Leaderboard", "Run", "Student", "Task",
+    "check", "sample",
+}  # fmt: skip
 
 
 def test_its_names_are_there_and_documented() -> None:
@@ -70,7 +73,7 @@ def test_from_files_to_scores(tmp_path: Path) -> None:
 def test_what_a_user_can_cause_is_a_competition_error(tmp_path: Path, finished_run: Path) -> None:
     with pytest.raises(rs.CompetitionError, match="not a run folder"):
         rs.Run.open(tmp_path)
-    with pytest.raises(rs.CompetitionError, match="folds: .*greater than or equal to 3"):
+    with pytest.raises(rs.CompetitionError, match=r"folds: .*greater than or equal to 3"):
         rs.Run.create(tmp_path / "run", data=tmp_path, folds=2)
     with pytest.raises(rs.CompetitionError, match=r"no base learner or ensemble called 'none'[\s\S]*stack"):
         rs.Ensemble.load(finished_run, name="none")

@@ -21,8 +21,10 @@ class Recent:
         Examples
         --------
         >>> recent, rows = Recent(), pd.DataFrame({"id": [1]})
-        >>> recent.of(rows, "sum", lambda: 1), recent.of(rows, "sum", lambda: 2), recent.of(rows.copy(), "sum", lambda: 3)
-        (1, 1, 3)
+        >>> recent.of(rows, "sum", lambda: 1), recent.of(rows, "sum", lambda: 2)
+        (1, 1)
+        >>> recent.of(rows.copy(), "sum", lambda: 3)
+        3
         """
         if rows is not self._rows:
             self._rows, self._found = rows, {}
