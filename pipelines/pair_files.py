@@ -143,8 +143,8 @@ def score_file(scorer: "PairScorer", source: Source, *, out: Path | None, writes
     """Score the pairs of a source in their order, and write id, score, decision; gives the number of pairs.
 
     A file is checked before anything is scored. A file that is written appears whole or not at all. From standard input
-    to standard output scores are written batch by batch: those of the batches before a faulty one stand, no more follow,
-    and the rest is only checked.
+    to standard output scores are written batch by batch: those of the batches before a faulty one stand, no more
+    follow, and the rest is only checked.
 
     Parameters
     ----------

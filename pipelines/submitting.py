@@ -29,8 +29,8 @@ def submit(
     """A validated submission of all tasks for test (dev where there is no test).
 
     `choice` is the name of a leaderboard entry (an ensemble, a base learner, ``student/NAME``), or ``best``: per task
-    the ensemble with the highest cross-fitted F1. With `prior_matched` the cut is not that of training but the one for the share of positives that
-    the split's own scores tell of, see `oof.priors` for what that assumes.
+    the ensemble with the highest cross-fitted F1. With `prior_matched` the cut is not that of training but the one for
+    the share of positives that the split's own scores tell of, see `oof.priors` for what that assumes.
     """
     board, started = leaderboard(run), now()
     submissions: list[Submission] = []
