@@ -102,7 +102,7 @@ class Run:
         return list(train_folds(self.folder, task, model, fold=fold, overrides=overrides))
 
     def ensemble(self, task: str, name: str = "stack", *, models: Sequence[str] | None = None) -> Path:
-        """The folder of a finished ensemble (``stack``, ``blend``, ``mean`` ...) of all base learners or of `models`."""
+        """The folder of a finished ensemble, such as ``stack`` or ``blend``, of all base learners or of `models`."""
         (folder,) = combine(self.folder, [task], name, models=models)
         return folder
 

@@ -46,6 +46,7 @@ def scorer_options(command: Command) -> Command:
 @click.pass_context
 def score(
     ctx: click.Context,
+    /,
     source: Path,
     run_dir: Path,
     task: str,

@@ -1,7 +1,7 @@
 """Pairs that no file of the run has: checked, cleaned and translated as the run's own rows were."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.util import find_spec
@@ -171,8 +171,11 @@ class Preparation:
             unknown = [place for place, key in enumerate(keys) if asked[place] and key not in self.english]
             if unknown:
                 self._translate(rows.iloc[unknown])
-        known = pd.Series([self.english.get(key, "") for key in keys], index=rows.index, dtype="str")
-        return known.where(given.isna().to_numpy(), given.to_numpy()).astype("str")
+        texts = [
+            self.english.get(key, "") if own is None else str(own)
+            for key, own in zip(keys, given.tolist(), strict=True)
+        ]
+        return pd.Series(texts, index=rows.index, dtype="str")
 
     def _translate(self, rows: pd.DataFrame) -> None:
         from pipelines.translation.stage import distinct_queries, translate_queries
@@ -220,10 +223,14 @@ def _is_id(value: object) -> bool:
     return type(value) is int or (isinstance(value, str) and value != "" and _is_unicode(value))
 
 
-EXPECTED = {
+def _is_query(value: object) -> bool:
+    return isinstance(value, str) and value.strip() != "" and _is_unicode(value)
+
+
+EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     "id": (lambda value: _is_nothing(value) or _is_id(value), "a whole number or text, or no id at all"),
     "language": (lambda value: _is_nothing(value) or _is_text(value), "text, or nothing: then it is guessed"),
-    "query": (lambda value: _is_text(value) and value.strip() != "", "text"),
+    "query": (_is_query, "text"),
     "target": (lambda value: value is None or _is_text(value), "text or null"),
     "query_en": (lambda value: _is_nothing(value) or _is_text(value), "text, or nothing"),
 }

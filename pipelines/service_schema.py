@@ -9,12 +9,10 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 100
 SHOWN = r"\S"  # something besides spaces
-EXAMPLE = {
-    "pairs": [
-        {"id": 1, "query": "zapatos rojos", "target": "red leather shoes", "language": "es"},
-        {"id": 2, "query": "dog toy", "target": "blue running shoes"},
-    ]
-}
+EXAMPLES: list[Any] = [
+    {"id": 1, "query": "zapatos rojos", "target": "red leather shoes", "language": "es"},
+    {"id": 2, "query": "dog toy", "target": "blue running shoes"},
+]
 
 
 class Scored(BaseModel):
@@ -46,7 +44,7 @@ def request_type(limits: "Limits", tasks: tuple[str, ...]) -> Any:
     """The model of a request within these limits; `task` may be left out where there is one."""
     text = Annotated[str, Field(max_length=limits.max_text)]
     word = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
-    strict = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE["pairs"][0]})
+    strict = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLES[0]})
     pair = create_model(
         "Pair",
         __config__=strict,
@@ -56,10 +54,10 @@ def request_type(limits: "Limits", tasks: tuple[str, ...]) -> Any:
         query_en=(text | None, Field(None, description="The query in English, if you have it.")),
         id=(Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)] | word | None, None),
     )
-    task: Any = Literal[tasks]  # type: ignore[valid-type]  # known when the service starts
+    task: Any = Literal[tasks]
     return create_model(
         "ScoreRequest",
-        __config__=ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE}),
+        __config__=ConfigDict(extra="forbid", json_schema_extra={"example": {"pairs": EXAMPLES}}),
         task=(task, ...) if len(tasks) > 1 else (task, tasks[0]),
-        pairs=(Annotated[list[pair], Field(min_length=1, max_length=limits.max_pairs)], ...),  # type: ignore[valid-type]
+        pairs=(Annotated[list[pair], Field(min_length=1, max_length=limits.max_pairs)], ...),
     )

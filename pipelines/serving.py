@@ -117,12 +117,12 @@ def _add_scoring(app: "FastAPI", scorers: "Mapping[str, PairScorer]", limits: Li
         summary="Scores of pairs",
         responses={413: {"description": "The body is too large."}, 503: {"description": "Too many pairs wait."}},
     )
-    async def score(request: asked) -> dict[str, Any]:  # type: ignore[valid-type]  # its limits are known by now
+    async def score(request: asked) -> dict[str, Any]:
         """The score (probability of label 1) and decision (0 or 1) of every pair, in their order.
 
         A pair scores the same alone and among others, whoever else asks at the same time.
         """
-        task, pairs = request.task, request.pairs  # type: ignore[attr-defined]
+        task, pairs = request.task, request.pairs
         records = [pair.model_dump(exclude_unset=True) for pair in pairs]
         try:
             future = batcher.submit(task, given_pairs(records, scorers[task].task))
@@ -165,12 +165,12 @@ def listen(app: "FastAPI", *, host: str, port: int) -> None:
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
     )
     server = uvicorn.Server(settings)
-    sockets = [settings.bind_socket()]
-    address = sockets[0].getsockname()
-    log.info("listening on http://%s:%d, what can be asked: /docs", *address[:2])
+    socket = settings.bind_socket()
+    socket.listen()  # whoever asks from now on waits until the server accepts
+    log.info("listening on http://%s:%d, what can be asked: /docs", *socket.getsockname()[:2])
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: None)  # the server ends by itself, and then sends itself the signal
-    server.run(sockets=sockets)
+    server.run(sockets=[socket])
 
 
 def _refuse_missing_packages() -> None:

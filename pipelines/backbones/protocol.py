@@ -74,9 +74,9 @@ class Corpus:
     def _spans(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Where the pairs of every query begin and end."""
         queries = self.pairs[["language", "query"]]
-        first = ~queries.duplicated()
-        starts = np.flatnonzero(first)
-        names = zip(*(queries.loc[first, name] for name in queries), strict=True)
+        starts = np.flatnonzero(~queries.duplicated())
+        firsts = queries.iloc[starts]
+        names = zip(firsts["language"], firsts["query"], strict=True)
         ends = [*starts[1:].tolist(), len(queries)]
         return dict(zip(names, zip(starts.tolist(), ends, strict=True), strict=True))
 
