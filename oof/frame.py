@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,9 @@ import pandas as pd
 
 from competition.errors import CompetitionError, Fault
 from competition.tasks import MetricName
+
+if TYPE_CHECKING:
+    from oof.context import Context
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
@@ -33,6 +37,8 @@ class PredictionFrame:
         The names of the base learners, in the order of the columns of `scores`.
     metric
         What decisions on these rows are judged by: thresholds are chosen for it.
+    context
+        The rows of a file, if each of these is seen as if it alone were added to them, see `oof.context`.
 
     Raises
     ------
@@ -44,6 +50,7 @@ class PredictionFrame:
     scores: Floats
     learners: tuple[str, ...]
     metric: MetricName = "f1"
+    context: "Context | None" = None
 
     def __post_init__(self) -> None:
         scores = np.array(self.scores, dtype=np.float64)
@@ -163,6 +170,8 @@ class PredictionFrame:
         object.__setattr__(part, "scores", chosen)
         object.__setattr__(part, "learners", self.learners if learners is None else tuple(learners))
         object.__setattr__(part, "metric", self.metric)
+        narrowed = self.context and (self.context if learners is None else self.context.with_learners(learners))
+        object.__setattr__(part, "context", narrowed)
         return part
 
     def _require(self, column: str, why: str) -> None:

@@ -171,6 +171,11 @@ class Leaderboard:
         numbers = [name for name in self.columns if name not in TEXT]
         return frame.astype(dict.fromkeys(TEXT, "str") | dict.fromkeys(numbers, "float64"))
 
+    def _repr_html_(self) -> str:
+        frame = self.to_frame()
+        shown = frame[[name for name in frame if frame[name].notna().any()]]
+        return shown.to_html(index=False, na_rep="", float_format="{:.4f}".format)
+
     def to_json(self) -> str:
         """The JSON text of a list of objects, one per entry, a key for every field."""
         entries = [{key: getattr(entry, key) for key in self.columns} for entry in self.entries]

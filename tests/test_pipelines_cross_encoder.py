@@ -179,10 +179,10 @@ def test_fold_models_share_one_base_and_score_as_each_alone(
     other = unfitted(recipe, request.getfixturevalue(folder), workspace(tmp_path, seed=8), *overrides).fit(ROWS, QI)
     for i, model in enumerate((one, other)):
         model.save(tmp_path / f"fold-{i}")
-    bases, scores = [], []
-    for model in load_folds([tmp_path / "fold-0", tmp_path / "fold-1"], workspace(tmp_path)):
-        scores.append(model.predict(ROWS, QI))
-        bases.append(id(model.model.get_input_embeddings().weight))  # type: ignore[attr-defined]
+    models: list[Any] = list(load_folds([tmp_path / "fold-0", tmp_path / "fold-1"], workspace(tmp_path)))
+    scores = [model.predict(ROWS, QI) for model in models]
+    np.testing.assert_array_equal(models[0].predict(ROWS, QI), scores[0])  # whichever was asked last
+    bases = [id(model.model.get_input_embeddings().weight) for model in models]
     np.testing.assert_array_equal(scores[0], one.predict(ROWS, QI))
     np.testing.assert_array_equal(scores[1], other.predict(ROWS, QI))
     assert np.abs(scores[0] - scores[1]).max() > 1e-4
