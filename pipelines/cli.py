@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli_check import check
+from pipelines.cli_completion import completion
 from pipelines.cli_ensembles import ensemble_commands
 from pipelines.cli_estimates import estimate_commands, plan_options, show_plan
 from pipelines.cli_integrity import integrity_commands
@@ -30,6 +31,19 @@ from pipelines.cli_report import report
 from pipelines.cli_selftraining import selftraining_commands
 from pipelines.cli_status import status
 from pipelines.cli_translate import translate_commands
+from pipelines.completion import (
+    PLANS,
+    TASKS,
+    ensembles,
+    list_of,
+    one_of,
+    or_file,
+    recipes,
+    submission_path,
+    submissions,
+    trained,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from competition.errors import CompetitionError
@@ -93,7 +107,13 @@ def settings_options(command: Command) -> Command:
         click.option(
             "--data", required=True, type=click.Path(path_type=Path), help="Folder with the competition's files."
         ),
-        click.option("--tasks", default="QC,QI", show_default=True, help="Tasks, comma-separated."),
+        click.option(
+            "--tasks",
+            default="QC,QI",
+            show_default=True,
+            help="Tasks, comma-separated.",
+            shell_complete=list_of(word_of(*TASKS)),
+        ),
         click.option("--folds", default=5, show_default=True, help="Number of folds (3 or more)."),
         click.option(
             "--plan",
@@ -101,10 +121,17 @@ def settings_options(command: Command) -> Command:
             show_default=True,
             help="Fold plan: auto, category-group, query-group, purged, language-holdout, family-holdout, test-matched "
             "(per task: QC=purged,QI=query-group).",
+            shell_complete=one_of(word_of(*PLANS)),
         ),
         click.option("--depth", default=3, show_default=True, help="Category levels that make a group."),
         click.option("--seed", default=0, show_default=True),
-        click.option("--cleaning", default="winner", show_default=True, help="Cleaning preset: none or winner."),
+        click.option(
+            "--cleaning",
+            default="winner",
+            show_default=True,
+            help="Cleaning preset: none or winner.",
+            shell_complete=one_of(word_of("none", "winner")),
+        ),
         click.option(
             "--translations",
             type=click.Path(path_type=Path),
@@ -196,9 +223,17 @@ for _command in [
 
 @main.command()
 @run_option
-@click.option("--ensemble", default="best", show_default=True, help="An ensemble or base learner, or best.")
+@click.option(
+    "--ensemble",
+    default="best",
+    show_default=True,
+    help="An ensemble or base learner, or best.",
+    shell_complete=one_of(word_of("best"), ensembles, trained),
+)
 @click.option("--split", type=click.Choice(["dev", "test"]), help="What to submit; test, or dev without a test.")
-@click.option("--name", default="final", show_default=True, help="Name of the submission.")
+@click.option(
+    "--name", default="final", show_default=True, help="Name of the submission.", shell_complete=one_of(submissions)
+)
 @click.option("--prior-matched", is_flag=True, help="Cut for the share of positives that the split's own scores tell.")
 def submit(run_dir: Path, ensemble: str, split: str | None, name: str, prior_matched: bool) -> None:
     """Cut the scores at the threshold and write a validated submission."""
@@ -206,7 +241,7 @@ def submit(run_dir: Path, ensemble: str, split: str | None, name: str, prior_mat
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path), shell_complete=or_file(submission_path))
 @run_option
 @click.option("--split", type=click.Choice(["dev", "test"]), help="The rows it is for; test, or dev without a test.")
 def validate(path: Path, run_dir: Path, split: str | None) -> None:
@@ -219,8 +254,8 @@ def validate(path: Path, run_dir: Path, split: str | None) -> None:
 
 
 @main.command()
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
+@click.argument("first", type=click.Path(path_type=Path), shell_complete=or_file(submission_path))
+@click.argument("second", type=click.Path(path_type=Path), shell_complete=or_file(submission_path))
 @run_option
 @click.option("--split", type=click.Choice(["dev", "test"]), help="The rows they are for.")
 @task_option
@@ -275,7 +310,13 @@ main.add_command(report)
 
 @main.command()
 @settings_options
-@click.option("--recipes", default=DEFAULT_RECIPES, show_default=True, help="Base learners: names or .toml files.")
+@click.option(
+    "--recipes",
+    default=DEFAULT_RECIPES,
+    show_default=True,
+    help="Base learners: names or .toml files.",
+    shell_complete=or_file(list_of(recipes)),
+)
 @set_option
 @engine_options
 @tracker_option
@@ -315,6 +356,8 @@ def run(
 
 for _command in integrity_commands():
     main.add_command(_command)
+
+main.add_command(completion)
 
 
 def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, prior_matched: bool = False) -> None:

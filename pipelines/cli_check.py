@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli_options import format_option, names_of, run_folder
+from pipelines.completion import TASKS, list_of, word_of
 
 if TYPE_CHECKING:
     from pipelines.check import Page
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the competition's files.")
 @click.option("--run", "run_dir", type=click.Path(path_type=Path), help="A run folder: check the files it was made of.")
-@click.option("--tasks", default="QC,QI", show_default=True)
+@click.option("--tasks", default="QC,QI", show_default=True, shell_complete=list_of(word_of(*TASKS)))
 @click.option(
     "--translations",
     type=click.Path(path_type=Path),

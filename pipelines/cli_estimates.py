@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli_options import format_option, names_of
+from pipelines.completion import list_of, recipes
 
 if TYPE_CHECKING:
     from pipelines.run_folder import RunFolder, RunSettings
@@ -68,11 +69,17 @@ def show_plan(
 
 
 @click.command()
-@click.option("--recipes", default="", help="Recipes, comma-separated; all built-in transformers if left out.")
+@click.option(
+    "--recipes",
+    "names",
+    default="",
+    help="Recipes, comma-separated; all built-in transformers if left out.",
+    shell_complete=list_of(recipes),
+)
 @format_option
-def memory(recipes: str, output: Any) -> None:
+def memory(names: str, output: Any) -> None:
     """GPU memory that transformer recipes train in, the smallest card for each, disk of a part: all computed."""
     from pipelines.footprint import memory_table
     from pipelines.output import print_table
 
-    print_table(memory_table(names_of(recipes)), output)
+    print_table(memory_table(names_of(names)), output)

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli_options import Command, format_option, names_of, run_folder, run_option, set_option
+from pipelines.cli_options import (
+    Command,
+    format_option,
+    names_of,
+    one_task_option,
+    run_folder,
+    run_option,
+    set_option,
+)
+from pipelines.completion import TASKS, list_of, one_of, or_file, translation_recipes, word_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +41,13 @@ def source_options(command: Command) -> Command:
     options = [
         click.option("--data", type=click.Path(path_type=Path), help="Folder with the competition's files."),
         click.option("--run", "run_dir", type=click.Path(path_type=Path), help="A run folder instead."),
-        click.option("--tasks", default="QC,QI", show_default=True, help="Tasks of --data, comma-separated."),
+        click.option(
+            "--tasks",
+            default="QC,QI",
+            show_default=True,
+            help="Tasks of --data, comma-separated.",
+            shell_complete=list_of(word_of(*TASKS)),
+        ),
     ]
     return _decorated(command, options)
 
@@ -42,7 +57,11 @@ def work_options(command: Command) -> Command:
     count = click.IntRange(min=1)
     options = [
         click.option(
-            "--recipe", default="offline", show_default=True, help="Translation recipe: a name or a .toml file."
+            "--recipe",
+            default="offline",
+            show_default=True,
+            help="Translation recipe: a name or a .toml file.",
+            shell_complete=or_file(one_of(translation_recipes)),
         ),
         click.option(
             "--glossary", "glossaries", multiple=True, type=FILE, help="TSV with a column per language. Repeatable."
@@ -106,7 +125,7 @@ def translate(
 
 @click.command()
 @run_option
-@click.option("--task", required=True, help="QC or QI.")
+@one_task_option
 @work_options
 @click.option("--into", help="Languages, comma-separated; those that only dev and test have if left out.")
 @click.option("--back", help="Back-translation by way of these languages, comma-separated, instead.")

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli_options import format_option, run_option, set_option
+from pipelines.cli_options import format_option, model_option, one_task_option, run_option, set_option
+from pipelines.completion import folds as folds_of
+from pipelines.completion import list_of
 
 if TYPE_CHECKING:
     from pipelines.study_plan import Tuning
@@ -17,10 +19,16 @@ KEY=log:lo..hi (even over orders of magnitude). Repeatable."""
 
 @click.command()
 @run_option
-@click.option("--task", required=True, help="QC or QI.")
-@click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
+@one_task_option
+@model_option
 @click.option("--vary", multiple=True, required=True, metavar="KEY=VALUES", help=VARY)
-@click.option("--folds", default="0", show_default=True, help="Held-out folds to score; the others stay fresh.")
+@click.option(
+    "--folds",
+    default="0",
+    show_default=True,
+    help="Held-out folds to score; the others stay fresh.",
+    shell_complete=list_of(folds_of),
+)
 @click.option("--rows", default=4000, show_default=True, help="About so many rows to fit on, and to score, per fold.")
 @click.option("--trials", default=20, show_default=True, help="Trials in all, earlier ones included.")
 @click.option("--metric", type=click.Choice(["f1", "auc", "log-loss"]), default="f1", show_default=True)
