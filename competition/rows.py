@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from competition.errors import CompetitionError, Fault
+from competition.progress import progress
 from competition.raw_rows import Finding, RawRows
 from competition.readers import READERS, read_raw
 from competition.row_checks import HIGHEST_ID, LOWEST_ID, as_label, check
@@ -95,10 +96,12 @@ def read_competition(folder: Path, tasks: Sequence[Task]) -> dict[str, dict[str,
     by_name = {task.name: task for task in tasks}
     rows: dict[str, dict[str, pd.DataFrame]] = {name: {} for name, _ in files}
     faults: list[Fault] = []
-    for (name, split), path in files.items():
-        found, file_faults = _read(path, by_name[name], labelled=split == "train")
-        rows[name][split] = found
-        faults += file_faults
+    with progress("read files", total=len(files)) as advance:
+        for (name, split), path in files.items():
+            found, file_faults = _read(path, by_name[name], labelled=split == "train")
+            rows[name][split] = found
+            faults += file_faults
+            advance(1)
     if faults:
         raise _unreadable(str(folder), faults)
     return rows

@@ -361,23 +361,25 @@ main.add_command(completion)
 
 
 def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, prior_matched: bool = False) -> None:
+    from pipelines.output import say
     from pipelines.submitting import submit as make_submission
     from pipelines.timing import timed
 
     with timed(run, "submit"):
         files = make_submission(run, choice=ensemble, split=split, name=name, prior_matched=prior_matched)
-    click.echo(f"validation {files.validation}", err=True)
+    say(f"validation {files.validation}")
     paths = [*files.texts.values(), *files.csvs.values(), files.zip]
-    click.echo("\n".join(str(path) for path in paths), err=True)
+    say("\n".join(str(path) for path in paths))
 
 
 def _report(run: "RunFolder") -> None:
+    from pipelines.output import say
     from pipelines.report.writing import report as make_report
     from pipelines.timing import timed
 
     with timed(run, "report"):
         path = make_report(run)
-    click.echo(f"report {path}", err=True)
+    say(f"report {path}")
 
 
 def _expected(run: "RunFolder", split: str | None) -> tuple[dict[str, Any], list[Any]]:

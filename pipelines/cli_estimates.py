@@ -55,17 +55,17 @@ def show_plan(
     workers: int | None = None,
 ) -> None:
     """Print the jobs on stdout; on stderr what they add up to by base learner and stage, and the wall time."""
-    from pipelines.output import print_table, table_text
+    from pipelines.output import print_table, say, table_text
     from pipelines.planning import group_table, other_runs, plan_run, plan_table, schedule_of, slots_here
     from pipelines.progress import available_threads
 
     slots = slots_here(1 if engine == "here" else workers or available_threads(), gpus)
     plan = plan_run(run, settings, other_runs(rates_from), slots=slots)
     print_table(plan_table(plan), output)
-    click.echo(table_text(group_table(plan)), err=True)
+    say(table_text(group_table(plan)))
     schedule = schedule_of(plan, slots)
     on = f"{slots.n_gpus} x {slots.card}" if slots.n_gpus else "no GPU"
-    click.echo(f"wall time: {schedule.makespan / 3600:.2f} h with {slots.workers} workers, {on} (simulated)", err=True)
+    say(f"wall time: {schedule.makespan / 3600:.2f} h with {slots.workers} workers, {on} (simulated)")
 
 
 @click.command()

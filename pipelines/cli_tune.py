@@ -44,7 +44,7 @@ def tune(run_dir: Path, folds: str, workers: int, out: Path | None, output: Any,
     several times at once shares it. The best value is optimistic, because it is chosen on the rows it is measured on:
     train the tuned recipe on folds that the study did not use to see how good it is.
     """
-    from pipelines.output import print_table
+    from pipelines.output import print_table, say
     from pipelines.run_folder import RunFolder
     from pipelines.study_plan import Tuning
     from pipelines.timing import timed
@@ -55,7 +55,7 @@ def tune(run_dir: Path, folds: str, workers: int, out: Path | None, output: Any,
     with timed(run, f"tune {tuning.task}/{tuning.name}"):
         tuned = search(tuning, workers=workers, out=out)
     print_table(tuned.trials, output)
-    click.echo(_advice(tuning, tuned), err=True)
+    say(_advice(tuning, tuned))
 
 
 def _advice(tuning: "Tuning", tuned: "Tuned") -> str:

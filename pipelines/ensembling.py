@@ -17,6 +17,7 @@ from competition.fold_store import Folds
 from competition.json_files import Shape, read_json
 from competition.metrics import f1
 from competition.parquet_files import Kind, read_frame
+from competition.progress import progress
 from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
 from oof.combiner import Combiner
 from oof.crossfit import CrossFitted, Fitted, cross_fit, fit_final
@@ -136,7 +137,11 @@ def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> 
     rows, folds = run.rows(task), run.folds(task)
     fold = folds.align(rows["train"])
     expected = run.origin(task, {})
-    found = [run.parts.gather(task, name, rows=rows, fold=fold, origin=expected) for name in names]
+    found = []
+    with progress(f"gather {task} scores", total=len(names)) as advance:
+        for name in names:
+            found.append(run.parts.gather(task, name, rows=rows, fold=fold, origin=expected))
+            advance(1)
     frames = {}
     for split in rows:
         frame = _train_rows(rows["train"], folds) if split == "train" else with_novelty(rows[split], rows["train"])

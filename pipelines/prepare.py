@@ -26,6 +26,7 @@ from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds, save_folds
 from competition.folds import CATEGORY_KINDS, FoldPlan
 from competition.plan_choice import choose_plan, judged_split
+from competition.progress import progress
 from competition.regular_files import refuse_irregular
 from competition.rows import digest_rows, find_files, read_competition
 from competition.tasks import Task, get_task
@@ -74,7 +75,11 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
 
 def clean_splits(splits: dict[str, pd.DataFrame], task: Task, settings: RunSettings) -> dict[str, pd.DataFrame]:
     """Cleaned rows; train limited to about `settings.limit` rows, dev and test always whole."""
-    cleaned = {split: clean(rows, settings.cleaning, task, may_drop=split == "train") for split, rows in splits.items()}
+    cleaned = {}
+    with progress(f"clean {task.name} rows", total=sum(map(len, splits.values()))) as advance:
+        for split, rows in splits.items():
+            cleaned[split] = clean(rows, settings.cleaning, task, may_drop=split == "train")
+            advance(len(rows))
     if settings.limit is not None:
         cleaned["train"] = limit_rows(cleaned["train"], settings.limit, seed=settings.seed)
     return cleaned

@@ -106,9 +106,10 @@ def test_words_written_down_for_speed_are_the_real_ones() -> None:
 
 
 def test_completing_imports_nothing_heavy(run: RunFolder) -> None:
+    typed = ["run", "--run", str(run.root), "--recipes"]
     script = (
         "import sys; from click.shell_completion import ShellComplete; from pipelines.cli import main;"
-        f"ShellComplete(main, {{}}, 'relstack', 'X').get_completions(['run', '--run', {str(run.root)!r}, '--recipes'], '');"
+        f"ShellComplete(main, {{}}, 'relstack', 'X').get_completions({typed!r}, '');"
         "print(sorted({'numpy', 'pandas', 'pydantic', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
