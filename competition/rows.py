@@ -39,7 +39,11 @@ def find_files(folder: Path, tasks: Sequence[Task]) -> dict[tuple[str, str], Pat
     """
     files, faults = locate_files(folder, tasks)
     if faults:
-        raise CompetitionError("the files of the competition are not as expected", faults=faults)
+        raise CompetitionError(
+            "the files of the competition are not as expected",
+            faults=faults,
+            advice="keep one file for each split and task; relstack check --data DIR shows what it finds",
+        )
     return files
 
 
@@ -52,7 +56,11 @@ def locate_files(folder: Path, tasks: Sequence[Task]) -> tuple[dict[tuple[str, s
         The folder is not there or has none of the files.
     """
     if not folder.is_dir():
-        raise CompetitionError(f"there is no folder {folder}", faults=_not_found(folder, tasks))
+        raise CompetitionError(
+            f"there is no folder {folder}",
+            faults=_not_found(folder, tasks),
+            advice="name the folder with the files: --data DIR; relstack sample DIR makes one to look at",
+        )
     files: dict[tuple[str, str], Path] = {}
     faults: list[Fault] = []
     for task in tasks:
@@ -67,7 +75,11 @@ def locate_files(folder: Path, tasks: Sequence[Task]) -> tuple[dict[tuple[str, s
         if there and (task.name, "train") not in files:
             faults.append(Fault(str(folder), f"{' and '.join(there)} without train_{task.name}", "a train file"))
     if not files:
-        raise CompetitionError(f"no file of the competition is in {folder}", faults=_not_found(folder, tasks))
+        raise CompetitionError(
+            f"no file of the competition is in {folder}",
+            faults=_not_found(folder, tasks),
+            advice="name your files so, or another task: --tasks QC; relstack sample DIR makes a folder to look at",
+        )
     return files, faults
 
 

@@ -58,7 +58,7 @@ def _named(error: Exception) -> "CompetitionError":
 
     known = named(error)
     if known is None and isinstance(error, OSError):
-        known = FileAccessError(str(error))
+        known = FileAccessError(str(error), advice="look at the path and at who may read and write it")
     if known is None:
         raise error
     return known
@@ -405,7 +405,9 @@ def _settings(**options: Any) -> "RunSettings":
         return RunSettings.model_validate({**options, **texts, **lists})
     except ValidationError as error:
         faults = [Fault(f"--{'.'.join(map(str, e['loc']))}", f"{e['msg']}, not {e['input']!r}") for e in error.errors()]
-        raise CompetitionError("these options cannot be", faults=faults) from error
+        raise CompetitionError(
+            "these options cannot be", faults=faults, advice="relstack COMMAND --help lists what they may be"
+        ) from error
 
 
 if __name__ == "__main__":

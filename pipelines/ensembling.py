@@ -97,7 +97,11 @@ def make_combiner(name: str, frames: Mapping[str, PredictionFrame], *, seed: int
     """
     if name not in COMBINERS:
         fault = Fault(name, "no combiner has this name", f"one of {', '.join(COMBINERS)}")
-        raise CompetitionError("this ensemble cannot be made", faults=[fault])
+        raise CompetitionError(
+            "this ensemble cannot be made",
+            faults=[fault],
+            advice="relstack ensemble make --run RUN --name mean makes one; relstack ensemble evaluate lists them all",
+        )
     combiner = COMBINERS[name](seed)
     if isinstance(combiner, LightGBMStacker):
         return _suited(combiner, frames)

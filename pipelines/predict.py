@@ -36,6 +36,7 @@ def predict(run: RunFolder, *, task: str, learner: str, data: Path) -> pd.DataFr
         raise CompetitionError(
             f"{learner} has not been trained for all folds of {task}",
             faults=[Fault(str(key), "no finished part", "made by " + train_command(key)) for key in missing],
+            advice="train the missing folds by the commands above",
         )
     refuse_freed_weights(run, keys)
     definition = get_task(task)

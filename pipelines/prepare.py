@@ -171,7 +171,11 @@ def read_translations(path: Path) -> pd.DataFrame:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         faults.append(Fault(path.name, str(error), "a readable UTF-8 CSV file"))
     if faults:
-        raise CompetitionError("the translations cannot be used", faults=faults)
+        raise CompetitionError(
+            "the translations cannot be used",
+            faults=faults,
+            advice="mend the lines named; relstack translate --data DIR --out FILE.csv writes such a file",
+        )
     columns = {
         "language": [language for language, _ in kept],
         "query": [query for _, query in kept],

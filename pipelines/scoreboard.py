@@ -203,7 +203,10 @@ def dev_table(run: RunFolder, task: str) -> pd.DataFrame:
     """
     gathered = gather(run, task, complete_learners(run, task))
     if "dev" not in gathered.frames or gathered.frames["dev"].rows["label"].isna().all():
-        raise CompetitionError(f"{task} has no dev file with labels")
+        raise CompetitionError(
+            f"{task} has no dev file with labels",
+            advice="relstack leaderboard without --by language shows the out-of-fold scores",
+        )
     train, dev = gathered.frames["train"], gathered.frames["dev"]
     decisions = {"everything positive": np.ones(dev.n_rows, dtype=np.int8)}
     for name in train.learners:

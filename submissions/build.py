@@ -84,7 +84,11 @@ def cut(
     if np.isnan(threshold).any():
         faults.append(Fault(task.name, "the threshold is NaN", "a number"))
     if faults:
-        raise CompetitionError(f"{task.name}: the scores cannot be cut", faults=faults)
+        raise CompetitionError(
+            f"{task.name}: the scores cannot be cut",
+            faults=faults,
+            advice="relstack verify RUN names the scores that are damaged",
+        )
     predictions = pd.Series((values >= threshold).astype(np.int8), index=index, name="prediction")
     return Submission(task, predictions, float(threshold) if np.ndim(threshold) == 0 else None)
 

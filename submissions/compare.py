@@ -46,7 +46,10 @@ def _source(path: Path, task: Task) -> Source:
     if path.is_dir():
         files = [path / name for name in (text_name(task), csv_name(task)) if (path / name).is_file()]
         if not files:
-            raise CompetitionError(f"{path} holds neither {text_name(task)} nor {csv_name(task)}")
+            raise CompetitionError(
+                f"{path} holds neither {text_name(task)} nor {csv_name(task)}",
+                advice="name a folder that relstack submit wrote, or its zip",
+            )
         path = files[0]
     if path.suffix != ".zip":
         return find_sources(path, [task])[0][0]
