@@ -17,8 +17,9 @@ HEAD = """# Command line
 
 Made from the commands by `python docs/reference.py`; do not edit. `relstack COMMAND --help` says the same.
 
-Data goes to stdout (`--format table|json|csv` where there is a table), narration and progress to stderr: bars on a terminal, lines elsewhere. `relstack --quiet COMMAND` says only
-what went wrong, `relstack --verbose COMMAND` more. `NO_COLOR=1` or `FORCE_COLOR=0` leave colours out, `FORCE_COLOR=1` keeps those of tables in a pipe.
+Data goes to stdout (`--format table|json|csv` where there is a table), narration and progress to stderr: bars on a
+terminal, lines elsewhere. `relstack --quiet COMMAND` says only what went wrong, `relstack --verbose COMMAND` more.
+`NO_COLOR=1` or `FORCE_COLOR=0` leave colours out, `FORCE_COLOR=1` keeps those of tables in a pipe.
 `relstack completion bash|zsh|fish` completes commands, options and the names of a run.
 
 | exit code | meaning | what to do |
@@ -36,7 +37,14 @@ what went wrong, `relstack --verbose COMMAND` more. `NO_COLOR=1` or `FORCE_COLOR
 | `HF_HUB_OFFLINE` | 1: weights come from packages and folders only |
 | `HF_TOKEN` | for weights on the hub that want one |
 """
-VALUES = {"run_dir": "runs/first", "task": "QC", "data": "DIR", "model": "e5-bi", "student": "e5-student", "name": "greedy"}
+VALUES = {
+    "run_dir": "runs/first",
+    "task": "QC",
+    "data": "DIR",
+    "model": "e5-bi",
+    "student": "e5-student",
+    "name": "greedy",
+}
 """What stands in an example for a parameter that must be named."""
 EXAMPLES = {
     "sample": "relstack sample DIR --train-rows 3000",

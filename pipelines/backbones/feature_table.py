@@ -111,7 +111,7 @@ def _damaged(path: Path, found: str) -> CompetitionError:
 def _write(path: Path, n_rows: int, pieces: Iterator[np.ndarray]) -> None:
     """Write numpy's own format, by ordinary writes: a full disk is an error of theirs, in a mapped file it kills."""
     written = 0
-    with path.open("wb") as file, progress(f"{path.stem.split('-')[0]} features", total=n_rows) as advance:
+    with path.open("wb") as file, progress(f"{path.name.lstrip('.').split('-')[0]} features", total=n_rows) as advance:
         for values in pieces:
             if not written:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (n_rows, values.shape[1])}
