@@ -39,6 +39,7 @@ terminal, lines elsewhere. `relstack --quiet COMMAND` says only what went wrong,
 """
 VALUES = {
     "run_dir": "runs/first",
+    "source": "pairs.csv",
     "task": "QC",
     "data": "DIR",
     "model": "e5-bi",

@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from oof.context import NOWHERE, Context, members_by, with_mean
 from oof.frame import PredictionFrame
 from oof.paths import path_features
 
@@ -105,9 +106,9 @@ def percentile_ranks(frame: PredictionFrame) -> Floats:
     >>> percentile_ranks(PredictionFrame(rows, np.array([[0.2], [0.9], [0.5], [0.5]]), ("a",))).T
     array([[0.125, 0.875, 0.5  , 0.5  ]])
     """
-    grouped = pd.DataFrame(frame.scores).groupby(_fold_or_all(frame))
-    sizes = grouped[[0]].transform("size").to_numpy()[:, None]
-    return np.asarray((grouped.rank().to_numpy() - 0.5) / sizes, dtype=np.float64)
+    if frame.context is None:
+        return _ranks(frame).to_numpy()
+    return frame.context.features(frame, "ranks", of_file=_ranks, of_new=_ranks_of_new).to_numpy()
 
 
 def language_codes(language: pd.Series, languages: Sequence[str]) -> pd.Series:
@@ -140,7 +141,7 @@ def text_features(rows: pd.DataFrame) -> pd.DataFrame:
     import pyarrow.compute as pc
 
     names = [name for name in ("query", "target", "query_en") if name in rows]
-    texts = {name: pa.array(rows[name].fillna(""), type=pa.large_string()) for name in names}
+    texts = {name: _in_one_piece(pa.array(rows[name].fillna(""), type=pa.large_string())) for name in names}
     columns: dict[str, Floats] = {}
     for name in ("query", "target"):
         if name in texts:
@@ -160,6 +161,11 @@ def text_features(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=rows.index, dtype=np.float64)
 
 
+def _in_one_piece(texts: Any) -> Any:
+    """An Arrow array; of text columns that were put together Arrow makes pieces."""
+    return texts.combine_chunks() if hasattr(texts, "combine_chunks") else texts
+
+
 def _score_features(frame: PredictionFrame) -> pd.DataFrame:
     logits, ranks = frame.logits(), percentile_ranks(frame)
     columns = {f"logit__{name}": logits[:, j] for j, name in enumerate(frame.learners)}
@@ -174,7 +180,64 @@ def _score_features(frame: PredictionFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.rows.index)
 
 
+def _ranks(frame: PredictionFrame) -> pd.DataFrame:
+    grouped = pd.DataFrame(frame.scores).groupby(_fold_or_all(frame))
+    return (grouped.rank() - 0.5).div(grouped[0].transform("size"), axis=0)
+
+
+def _ranks_of_new(frame: PredictionFrame, context: Context) -> pd.DataFrame:
+    """`_ranks` of every row alone among those of the context."""
+    ranks = []
+    for scores, others in zip(frame.scores.T, context.sorted_scores.T, strict=True):
+        below, equal = np.searchsorted(others, scores, "left"), np.searchsorted(others, scores, "right")
+        ranks.append((below + equal + 1) / 2)  # the mean rank of the equals and itself, less a half
+    return pd.DataFrame(np.column_stack(ranks) / (context.frame.n_rows + 1))
+
+
 def _group_features(frame: PredictionFrame, name: str, keys: list[str]) -> pd.DataFrame:
+    """How the row stands in its group, see `_groups_of_file`."""
+    if frame.context is None:
+        return _groups_of_file(frame, name, keys)
+    return frame.context.features(
+        frame,
+        name,
+        of_file=lambda file: _groups_of_file(file, name, keys),
+        of_new=lambda new, context: _groups_of_new(new, context, name, keys),
+    )
+
+
+def _groups_of_new(frame: PredictionFrame, context: Context, name: str, keys: list[str]) -> pd.DataFrame:
+    """`_groups_of_file` of every row alone among those of the context."""
+    own, members = with_mean(frame.logits()), context.members(keys)
+    found = {kind: np.empty_like(own) for kind in ("min", "median", "max", "gap", "rank")}
+    size = np.empty(frame.n_rows)
+    for key, rows in members_by(frame.rows, keys).items():
+        others = np.sort(context.logits[members.get(key, NOWHERE)], axis=0)
+        middle = len(others) // 2, (len(others) + 1) // 2
+        found["min"][rows] = _in_order(others, own[rows], 0)
+        found["max"][rows] = _in_order(others, own[rows], len(others))
+        found["median"][rows] = sum(_in_order(others, own[rows], place) for place in middle) / 2
+        above = [
+            np.searchsorted(-each[::-1], -values, "left") for each, values in zip(others.T, own[rows].T, strict=True)
+        ]
+        found["rank"][rows] = 1 + np.column_stack(above)
+        size[rows] = len(others) + 1
+    found["gap"] = found["max"] - own
+    columns = {f"{name}_size": size}
+    for kind, values in found.items():
+        named = zip(("mean", *frame.learners), values.T, strict=True)
+        columns |= {f"{name}_{kind}__{learner}": column.astype(np.float32) for learner, column in named}
+    return pd.DataFrame(columns)
+
+
+def _in_order(others: Floats, own: Floats, place: int) -> Floats:
+    """What stands at `place` when each row of `own` is put among `others`, sorted: ``(n_own, n_columns)``."""
+    lowest = others[place - 1] if place > 0 else -np.inf
+    highest = others[place] if place < len(others) else np.inf
+    return np.clip(own, lowest, highest)
+
+
+def _groups_of_file(frame: PredictionFrame, name: str, keys: list[str]) -> pd.DataFrame:
     """How the row stands in its group, by the mean logit and by each learner's logit.
 
     `*_size` rows in the group; `*_min`, `*_median`, `*_max` of its logits; `*_gap` to the highest (0 for the row that

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault
+
+if TYPE_CHECKING:
+    from oof.context import Context
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
@@ -30,6 +34,8 @@ class PredictionFrame:
         ``(n_rows, n_learners)`` float64 in [0, 1]: the probability of label 1. Read-only.
     learners
         The names of the base learners, in the order of the columns of `scores`.
+    context
+        The rows of a file, if each of these is seen as if it alone were added to them, see `oof.context`.
 
     Raises
     ------
@@ -40,6 +46,7 @@ class PredictionFrame:
     rows: pd.DataFrame
     scores: Floats
     learners: tuple[str, ...]
+    context: "Context | None" = None
 
     def __post_init__(self) -> None:
         scores = np.array(self.scores, dtype=np.float64)
@@ -158,6 +165,8 @@ class PredictionFrame:
         object.__setattr__(part, "rows", self.rows if rows is None else rows)
         object.__setattr__(part, "scores", chosen)
         object.__setattr__(part, "learners", self.learners if learners is None else tuple(learners))
+        narrowed = self.context and (self.context if learners is None else self.context.with_learners(learners))
+        object.__setattr__(part, "context", narrowed)
         return part
 
     def _require(self, column: str, why: str) -> None:

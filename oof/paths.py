@@ -13,6 +13,7 @@ import pandas as pd
 
 from competition.categories import levels
 from competition.cleaning import map_distinct
+from oof.context import NOWHERE, Context, keys_of
 from oof.frame import PredictionFrame
 from oof.weights import sigmoid
 
@@ -20,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 
 PREFIX = "path_"
+QUERY = ("language", "query")
 MIN_SHARE = 0.01
 
 
@@ -28,8 +30,29 @@ def path_features(frame: PredictionFrame) -> pd.DataFrame:
 
     ``path_above_size, _min, _mean, _max`` of the rows of the same query (and fold) whose target is an ancestor,
     ``path_below_*`` of those whose target is a descendant; ``path_monotone`` is the logit of `monotone_logits`, and
-    ``path_gap`` how far that is from the row's own. A frame without `query` or `target` gives no columns.
+    ``path_gap`` how far that is from the row's own. A frame without `query` or `target` gives no columns. New rows of
+    a frame with a context stand alone among the rows of that.
     """
+    if frame.context is None:
+        return _of_file(frame)
+    return frame.context.features(frame, PREFIX, of_file=_of_file, of_new=_of_new)
+
+
+def _of_new(frame: PredictionFrame, context: Context) -> pd.DataFrame:
+    """`path_features` of every row alone among those of the context: with those of its query it is a fold."""
+    if not set(QUERY) <= set(frame.rows):
+        return pd.DataFrame(index=frame.rows.index)
+    members = context.members(QUERY)
+    others = [members.get(key, NOWHERE) for key in keys_of(frame.rows, QUERY)]
+    fold = np.concatenate([np.arange(frame.n_rows), np.repeat(np.arange(frame.n_rows), [*map(len, others)])])
+    beside = context.frame.take(np.concatenate(others))
+    texts = pd.concat([each.rows[["language", "query", "target"]] for each in (frame, beside)])
+    rows = texts.assign(id=np.arange(len(fold)), fold=fold)
+    together = PredictionFrame(rows, np.vstack([frame.scores, beside.scores]), frame.learners)
+    return _of_file(together).head(frame.n_rows)
+
+
+def _of_file(frame: PredictionFrame) -> pd.DataFrame:
     if not {"language", "query", "target"} <= set(frame.rows):
         return pd.DataFrame(index=frame.rows.index)
     logits = frame.logits().mean(axis=1)
@@ -78,7 +101,7 @@ def monotone_scores(frame: PredictionFrame, scores: Floats) -> Floats:
 
 def related_rows(frame: PredictionFrame) -> tuple[Codes, Codes]:
     """Places of all pairs of rows of one query (and fold), the second's target an ancestor of the first's."""
-    fold = frame.fold if "fold" in frame.rows else np.zeros(frame.n_rows, dtype=np.int8)
+    fold = frame.rows["fold"].to_numpy() if "fold" in frame.rows else np.zeros(frame.n_rows, dtype=np.int8)
     group = frame.rows.groupby([fold, "language", "query"], sort=False, dropna=False).ngroup().to_numpy()
     target, paths = pd.factorize(map_distinct(frame.rows["target"].fillna(""), lambda path: ",".join(levels(path))))
     target_below, target_above = _ancestors(list(paths))

@@ -65,6 +65,9 @@ class Page:
         """Whether anything must be mended before a run."""
         return bool((self.verdicts["verdict"] == "fault").any())
 
+    def _repr_html_(self) -> str:
+        return self.verdicts.to_html(index=False)
+
 
 def check(folder: Path, tasks: Sequence[str], *, translations: pd.DataFrame | None = None) -> Page:
     """The page on the files of `folder`.

@@ -28,6 +28,7 @@ from pipelines.cli_options import (
     tracker_option,
 )
 from pipelines.cli_report import report
+from pipelines.cli_scoring import scoring_commands
 from pipelines.cli_selftraining import selftraining_commands
 from pipelines.cli_status import status
 from pipelines.cli_translate import translate_commands
@@ -354,7 +355,7 @@ def run(
     _report(folder)
 
 
-for _command in integrity_commands():
+for _command in [*scoring_commands(), *integrity_commands()]:
     main.add_command(_command)
 
 main.add_command(completion)

@@ -144,12 +144,9 @@ def labels(run_dir: Path, task: str | None, top: int, output: Any) -> None:
 
 
 def _combine(run_dir: Path, task: str | None, name: str, models: str | None) -> None:
-    from pipelines.ensembling import ensemble
-    from pipelines.job_state import working
-    from pipelines.jobs import ENSEMBLE, job_name
-    from pipelines.timing import timed
+    from pipelines.steps import combine
 
     run = run_folder(run_dir)
-    for each in [task] if task else [t.name for t in run.tasks()]:
-        with working(run, job_name(ENSEMBLE, each, name)), timed(run, f"{name} {each}"):
-            print(ensemble(run, each, name, names_of(models) if models else None))
+    tasks = [task] if task else [each.name for each in run.tasks()]
+    for folder in combine(run, tasks, name, models=names_of(models) if models else None):
+        print(folder)

@@ -15,7 +15,7 @@ from pipelines.cli_options import (
     tracker_option,
 )
 from pipelines.cli_tune import tune
-from pipelines.completion import folds, one_of, pretrained, tasks, trained
+from pipelines.completion import folds, one_of, pretrained, students, tasks, trained
 
 
 def model_commands() -> list[click.Command]:
@@ -32,23 +32,10 @@ def model_commands() -> list[click.Command]:
 @tracker_option
 def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tuple[str, ...]) -> None:
     """Fit one base learner without one fold; score that fold, dev and test: one part."""
-    from contextlib import nullcontext
+    from pipelines.steps import train_folds
 
-    from oof.store import PartKey
-    from pipelines.config import learner_name
-    from pipelines.job_state import working
-    from pipelines.jobs import TRAIN, job_name
-    from pipelines.timing import timed
-    from pipelines.train import train as make_part
-
-    run = run_folder(run_dir)
-    run.add_recipes([model], overrides)
-    folds = range(run.folds(task).plan.n_splits) if fold is None else [fold]
-    for k in folds:
-        key = PartKey(task, learner_name(model), k)
-        name = job_name(TRAIN, task, key.learner, k)
-        with nullcontext() if run.parts.is_finished(key) else working(run, name), timed(run, f"train {key}"):
-            print(make_part(run, key))
+    for part in train_folds(run_folder(run_dir), task, model, fold=fold, overrides=overrides):
+        print(part)
 
 
 @click.command()
@@ -115,16 +102,14 @@ def pretrain(
 @click.argument("data", type=click.Path(path_type=Path))
 @run_option
 @one_task_option
-@click.option(
-    "--model",
-    required=True,
-    help="A base learner that has been trained for all folds.",
-    shell_complete=one_of(trained),
-)
+@click.option("--model", help="A base learner that has been trained for all folds.", shell_complete=one_of(trained))
+@click.option("--student", help="A distilled student instead.", shell_complete=one_of(students))
 @format_option
-def predict(data: Path, run_dir: Path, task: str, model: str, output: Any) -> None:
-    """Score the rows of DATA, a file in the competition's format, with the fold models of a base learner: id, score."""
+def predict(data: Path, run_dir: Path, task: str, model: str | None, student: str | None, output: Any) -> None:
+    """Score the rows of DATA, a file in the competition's format, with a base learner's fold models: id, score."""
     from pipelines.output import print_table
     from pipelines.predict import predict as score
 
-    print_table(score(run_folder(run_dir), task=task, learner=model, data=data), output)
+    if (model is None) == (student is None):
+        raise click.UsageError("name --model NAME, or --student NAME")
+    print_table(score(run_folder(run_dir), task=task, learner=model, student=student, data=data), output)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competition.artefacts import MANIFEST, PROVENANCE, finish, heal, is_finished, partial
+from competition.artefacts import MANIFEST, PROVENANCE, finish, finished, heal, is_finished, partial
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.json_files import Shape, read_json
 from competition.metrics import f1, paired_difference
@@ -157,18 +157,54 @@ def distilled_table(run: RunFolder, task: str, name: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def students(run: RunFolder, task: str) -> list[str]:
+    """Names of the finished students of a task."""
+    return [folder.name for folder in finished(run.root / "students" / task)]
+
+
+def student_folder(run: RunFolder, task: str, name: str) -> Path:
+    """The folder of a finished student; a CompetitionError names those that there are, if it is none of them."""
+    if name not in (there := students(run, task)):
+        raise CompetitionError(
+            f"{task} has no student called {name!r}",
+            faults=[Fault(str(run.student(task, name)), "no finished student", ", ".join(there) or "one of any name")],
+            advice=f"make one: relstack distil --run {run.root} --task {task} --student RECIPE",
+        )
+    return run.student(task, name)
+
+
 def student_decisions(run: RunFolder, task: str, name: str, split: str) -> np.ndarray:
     """The student's 0/1 decisions for dev or test, ``(n_rows,)``."""
+    scores = student_scores(run, task, name, split, run.rows(task)[split]["id"])
+    return decide(scores, student_threshold(run, task, name, split))
+
+
+def student_scores(run: RunFolder, task: str, name: str, split: str, ids: pd.Series) -> np.ndarray:
+    """The student's scores of dev or test, ``(n_ids,)``."""
     folder = run.student(task, name)
     where = f"student {task}/{name}/{split}"
     scores = read_frame(folder / f"{split}.parquet", SCORES, what=f"the scores of {where}", advice=MAKE_AGAIN)
     check_scores(scores, where=where)
-    aligned = align(scores.set_index("id")["score"], run.rows(task)[split]["id"], where=where)
-    thresholds = read_manifest(folder)["thresholds"]
+    return np.asarray(align(scores.set_index("id")["score"], ids, where=where), dtype=np.float64)
+
+
+def student_threshold(run: RunFolder, task: str, name: str, split: str) -> float:
+    """Where the student cuts its scores of dev or test."""
+    thresholds = read_manifest(run.student(task, name))["thresholds"]
     if split not in thresholds:
+        where = f"student {task}/{name}/{split}"
         fault = Fault(where, "no threshold", f"one beside those of {', '.join(thresholds)[:80] or 'nothing'}")
         raise CompetitionError("a student cannot decide", faults=[fault], advice=MAKE_AGAIN)
-    return decide(aligned, thresholds[split])
+    return float(thresholds[split])
+
+
+def new_row_threshold(run: RunFolder, task: str, name: str) -> float:
+    """Where the student cuts scores of rows that it has not learnt: as of a split that it has not learnt, if any is."""
+    manifest = read_manifest(run.student(task, name))
+    cuts: dict[str, float] = manifest["thresholds"]
+    learnt = {"train", *manifest.get("splits", ())}
+    preferred = sorted(cuts, key=lambda split: (split in learnt, split != "test"))
+    return float(cuts[preferred[0]])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pipelines.weights import Weights, named_weights
 
 log = logging.getLogger(__name__)
 
+REMEMBERED = 20_000  # texts of a resident encoder whose vectors are kept
 SHARD = 20_000  # texts embedded between two writes of the cache: what a kill can cost
 
 
@@ -64,13 +65,21 @@ class EmbeddingCache:
 
 @dataclass(frozen=True, eq=False)
 class Embedder:
-    """A frozen sentence encoder; `embed` gives unit vectors."""
+    """A frozen sentence encoder; `embed` gives unit vectors.
+
+    Attributes
+    ----------
+    resident
+        The encoder stays in memory, and texts that were not prepared are looked for on no disk and written to none.
+    """
 
     weights: WeightsSection
     encoder: EncoderSection
     cache: Path
     threads: int
+    resident: bool = False
     _memory: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _passing: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def queries(self, texts: Iterable[str]) -> np.ndarray:
         """Unit vectors of queries, float32 ``(n_texts, dim)``."""
@@ -87,8 +96,29 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of texts as they are (prefix included), float32 ``(n_texts, dim)``."""
+        if self.resident:
+            return self._embed_passing(texts)
         self._learn(texts)
         return np.stack([self._memory[text] for text in texts]) if len(texts) else np.zeros((0, 0), np.float32)
+
+    def _embed_passing(self, texts: Sequence[str]) -> np.ndarray:
+        """`embed` by the resident encoder; some of the latest texts are remembered."""
+        if len(self._passing) > REMEMBERED:
+            self._passing.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in self._memory and text not in self._passing]
+        if new:
+            self._passing.update(
+                zip(new, _encode_part(self._model, new, self.encoder, lambda count: None), strict=True)
+            )
+        found = [self._memory[text] if text in self._memory else self._passing[text] for text in texts]
+        return np.stack(found) if found else np.zeros((0, 0), np.float32)
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+
+        torch.set_num_threads(self.threads)
+        return load_encoder(self.resolved, self.encoder)
 
     def _learn(self, texts: Sequence[str]) -> None:
         unknown = list(dict.fromkeys(text for text in texts if text not in self._memory))

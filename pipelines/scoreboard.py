@@ -16,6 +16,8 @@ from oof.crossfit import cross_fit, fit_final
 from oof.frame import PredictionFrame
 from oof.segments import SegmentCuts
 from oof.threshold import decide
+from pipelines.distilling import new_row_threshold, student_decisions, students
+from pipelines.distilling import read_manifest as read_student
 from pipelines.ensembling import (
     Gathered,
     complete_learners,
@@ -32,6 +34,8 @@ from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
 from pipelines.trackers import log_metrics, tracked
 from submissions.leaderboard import Entry, Leaderboard
+
+STUDENT = "student"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,7 @@ class Judged:
 
 
 def leaderboard(run: RunFolder) -> Leaderboard:
-    """One entry per base learner with all its parts, and per ensemble; written to ``leaderboard.csv`` too."""
+    """One entry per base learner with all its parts, ensemble and student; written to ``leaderboard.csv`` too."""
     started = now()
     with alone(run.leaderboard_file):
         entries: list[Entry] = []
@@ -74,6 +78,7 @@ def leaderboard(run: RunFolder) -> Leaderboard:
             if complete := complete_learners(run, task.name):
                 gathered = gather(run, task.name, complete)
                 entries += entries_of(task, judge(run, task.name, gathered), gathered.frames)
+                entries += [student_entry(run, task, name, gathered.frames) for name in students(run, task.name)]
         board = Leaderboard.from_entries(entries).with_averages()
         made = provenance(seed=run.settings().seed, started=started)
         with sealing(run.leaderboard_file, {PROVENANCE: made}) as path:
@@ -181,6 +186,28 @@ def entry(task: Task, found: Judged, frames: Mapping[str, PredictionFrame]) -> E
         dev_f1=dev,
         dev_f1_seen_languages=seen,
     )
+
+
+def student_entry(run: RunFolder, task: Task, name: str, frames: Mapping[str, PredictionFrame]) -> Entry:
+    """The line of a student: it was trained on all rows, so labelled dev rows alone can tell how good it is."""
+    manifest = read_student(run.student(task.name, name))
+    judged = "dev" in frames and "dev" in manifest["thresholds"]
+    dev, seen = dev_f1(frames, student_decisions(run, task.name, name, "dev")) if judged else (None, None)
+    return Entry(
+        task=task.name,
+        name=f"{STUDENT}/{name}",
+        kind=STUDENT,
+        f1=None,
+        threshold=new_row_threshold(run, task.name, name),
+        rows_per_second=manifest["rows_per_second"],
+        dev_f1=dev,
+        dev_f1_seen_languages=seen,
+    )
+
+
+def student_of(entry: Entry) -> str:
+    """The name of a student by its line on the leaderboard."""
+    return entry.name.removeprefix(f"{STUDENT}/")
 
 
 def dev_f1(frames: Mapping[str, PredictionFrame], decisions: np.ndarray) -> tuple[float | None, float | None]:

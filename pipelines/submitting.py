@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 
 from competition.artefacts import PROVENANCE
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, Fault
 from oof.calibration import METHODS
 from oof.priors import prior_matched_threshold
+from pipelines.distilling import student_scores, student_threshold
 from pipelines.ensembling import ensemble_cuts, ensemble_scores, gather, part_manifests, read_ensemble
 from pipelines.locks import alone
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
-from pipelines.scoreboard import leaderboard
+from pipelines.scoreboard import STUDENT, leaderboard, student_of
 from submissions.build import Submission, cut
 from submissions.leaderboard import Entry, Leaderboard
 from submissions.write import SubmissionFiles, write_submission
@@ -27,9 +28,9 @@ def submit(
 ) -> SubmissionFiles:
     """A validated submission of all tasks for test (dev where there is no test).
 
-    `choice` is an ensemble's or base learner's name, or ``best``: per task the ensemble with the highest
-    cross-fitted F1. With `prior_matched` the cut is not that of training but the one for the share of positives that
-    the split's own scores tell of, see `oof.priors` for what that assumes.
+    `choice` is the name of a leaderboard entry (an ensemble, a base learner, ``student/NAME``), or ``best``: per task
+    the ensemble with the highest cross-fitted F1. With `prior_matched` the cut is not that of training but the one for
+    the share of positives that the split's own scores tell of, see `oof.priors` for what that assumes.
     """
     board, started = leaderboard(run), now()
     submissions: list[Submission] = []
@@ -41,10 +42,10 @@ def submit(
         if not there:
             log.warning("%s has no %s rows, so it is not in the submission", task.name, split or "test or dev")
             continue
-        entry_ = _choose(board, task.name, choice)
+        entry_ = choose(board, task.name, choice)
         frame = run.rows(task.name)[there[0]]
         scores = final_scores(run, entry_, there[0], frame["id"])
-        cuts = _matched(run, entry_, scores) if prior_matched else (scores, _thresholds(run, entry_, frame))
+        cuts = _matched(run, entry_, scores) if prior_matched else (scores, _thresholds(run, entry_, there[0], frame))
         submissions.append(cut(task, frame["id"], *cuts))
         rows[task.name] = frame
         inputs |= _manifests(run, entry_)
@@ -70,6 +71,8 @@ def submit(
 
 def final_scores(run: RunFolder, chosen: Entry, split: str, ids: pd.Series) -> np.ndarray:
     """Level-2 scores of dev or test of a leaderboard entry, ``(n_ids,)``."""
+    if chosen.kind == STUDENT:
+        return student_scores(run, chosen.task, student_of(chosen), split, ids)
     if chosen.kind != "base":
         return ensemble_scores(run, chosen.task, chosen.name, split, ids)
     return gather(run, chosen.task, [chosen.name]).frames[split].scores[:, 0]
@@ -79,11 +82,15 @@ def _manifests(run: RunFolder, chosen: Entry) -> dict[str, str]:
     """The manifests of what a leaderboard entry is made of: its ensemble's, or its parts'."""
     if chosen.kind == "base":
         return part_manifests(run, chosen.task, [chosen.name])
+    if chosen.kind == STUDENT:
+        return run.manifests([run.student(chosen.task, student_of(chosen))])
     return run.manifests([run.ensemble(chosen.task, chosen.name)])
 
 
-def _thresholds(run: RunFolder, chosen: Entry, rows: pd.DataFrame) -> float | np.ndarray:
+def _thresholds(run: RunFolder, chosen: Entry, split: str, rows: pd.DataFrame) -> float | np.ndarray:
     """The cut of a leaderboard entry: one for all rows, or one per row where languages have earned their own."""
+    if chosen.kind == STUDENT:
+        return student_threshold(run, chosen.task, student_of(chosen), split)
     assert chosen.threshold is not None, "every entry made here has its threshold"
     if chosen.kind == "base":
         return chosen.threshold
@@ -93,6 +100,9 @@ def _thresholds(run: RunFolder, chosen: Entry, rows: pd.DataFrame) -> float | np
 
 def _matched(run: RunFolder, chosen: Entry, scores: np.ndarray) -> tuple[np.ndarray, float]:
     """The calibrated scores of a split, and the cut that matches their own share of positives."""
+    if chosen.kind == STUDENT:
+        fault = Fault(f"{chosen.task}: {chosen.name}", "no out-of-fold scores", "an ensemble or base learner")
+        raise CompetitionError("a student's cut cannot be matched to a share of positives", faults=[fault])
     train = run.rows(chosen.task)["train"]
     if chosen.kind == "base":
         own = gather(run, chosen.task, [chosen.name]).frames["train"].scores[:, 0]
@@ -106,10 +116,20 @@ def _matched(run: RunFolder, chosen: Entry, scores: np.ndarray) -> tuple[np.ndar
     return calibrated, threshold
 
 
-def _choose(board: Leaderboard, task: str, choice: str) -> Entry:
+def choose(board: Leaderboard, task: str, choice: str) -> Entry:
+    """The entry of a task by its name; ``best``: the ensemble with the highest cross-fitted F1.
+
+    Raises
+    ------
+    CompetitionError
+        There is none of that name; those that there are are named.
+    """
     entries = [each for each in board.entries if each.task == task]
     if choice == "best":
-        entries = [each for each in entries if each.kind != "base"] or entries
+        judged = [each for each in entries if each.f1 is not None]
+        if not judged:
+            raise CompetitionError(f"{task} has no base learner or ensemble yet", advice="run `relstack status`")
+        entries = [each for each in judged if each.kind != "base"] or judged
         return max(entries, key=lambda each: each.f1 or 0.0)
     named = [each for each in entries if each.name == choice]
     if not named:

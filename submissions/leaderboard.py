@@ -152,6 +152,11 @@ class Leaderboard:
         frame = pd.DataFrame([asdict(entry) for entry in self.entries], columns=list(COLUMNS))
         return frame.astype(dict.fromkeys(TEXT, "str") | dict.fromkeys(NUMBERS, "float64"))
 
+    def _repr_html_(self) -> str:
+        frame = self.to_frame()
+        shown = frame[[name for name in frame if frame[name].notna().any()]]
+        return shown.to_html(index=False, na_rep="", float_format="{:.4f}".format)
+
     def to_json(self) -> str:
         """The JSON text of a list of objects, one per entry, a key for every field."""
         return orjson.dumps([asdict(entry) for entry in self.entries], option=orjson.OPT_INDENT_2).decode()

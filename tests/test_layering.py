@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ("competition", "oof", "submissions", "pipelines")
+LAYERS = ("competition", "oof", "submissions", "pipelines", "relstack")
 HEAVY = ("torch", "transformers", "lightgbm", "optuna", "sklearn", "sentence_transformers", "pandas")
 
 
@@ -31,6 +31,15 @@ def test_imports_run_one_way(place: int) -> None:
     assert files
     for file in files:
         assert not imported_packages(file) & later, f"{file} imports a later layer"
+
+
+def test_importing_the_python_interface_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, relstack; dir(relstack)\n"
+        f"print([name for name in {(*HEAVY, 'pipelines', 'competition')!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
 
 
 def test_help_imports_nothing_heavy() -> None:

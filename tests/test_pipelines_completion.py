@@ -51,6 +51,7 @@ def test_base_learners_are_recipes_and_those_of_the_run(run: RunFolder) -> None:
     assert completed("train", "--run", str(run.root), "--model", incomplete="my") == ["my-own"]
     assert completed("predict", "--run", str(run.root), "--model") == ["lexical", "my-own"]
     assert completed("predict", "--run", str(run.root), "--task", "QC", "--model") == ["my-own"]
+    assert completed("score", "--run", str(run.root), "--student") == ["small"]
 
 
 def test_folds_are_those_of_the_run(run: RunFolder) -> None:

@@ -38,7 +38,7 @@ def load(folder: Path, workspace: Workspace) -> Backbone:
 
 
 def load_folds(folders: Sequence[Path], workspace: Workspace) -> Iterator[Backbone]:
-    """The fitted backbones of one base learner's folds, one after the other; use one before you ask for the next."""
+    """The fitted backbones of one base learner's folds, one after the other."""
     if _kind(folders[0]) is CrossEncoder:
         yield from CrossEncoder.load_folds(folders, workspace)
     else:

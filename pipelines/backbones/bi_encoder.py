@@ -15,7 +15,7 @@ from oof.trees import load_booster
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.pair_heads import PairVectors, fit_head, make_head, score_head
 from pipelines.backbones.protocol import DETAILS, Corpus, Workspace, saved_recipe
-from pipelines.config import BiEncoderRecipe, EncoderSection, View, WeightsSection
+from pipelines.config import BiEncoderRecipe, CategoryTreeRecipe, EncoderSection, View, WeightsSection
 from pipelines.embeddings import Embedder
 from pipelines.targets import Targets
 from pipelines.text import query_text
@@ -84,11 +84,17 @@ class BiEncoder:
         return {"device": "cpu", "weights": weights.name, "source": weights.source, "digest": weights.digest}
 
     def _embedder(self) -> Embedder:
-        return shared_embedder(self.recipe.weights, self.recipe.encoder, self.workspace.cache, self.workspace.threads)
+        return embedder_of(self.recipe, self.workspace)
 
     def _vectors(self, rows: pd.DataFrame, task: Task) -> PairVectors:
-        embedder = self._embedder()
-        embed_corpus(self.workspace.corpus, embedder, self.recipe.text.view, leaves=task.target_is_category)
+        embedder, recent = self._embedder(), self.workspace.recent
+        if recent is None:
+            embed_corpus(self.workspace.corpus, embedder, self.recipe.text.view, leaves=task.target_is_category)
+            return self._embedded(rows, task, embedder)
+        key = ("vectors", self.recipe.weights, self.recipe.encoder, self.recipe.text)
+        return recent.of(rows, key, lambda: self._embedded(rows, task, embedder))
+
+    def _embedded(self, rows: pd.DataFrame, task: Task, embedder: Embedder) -> PairVectors:
         query, queries = pd.factorize(query_text(rows, self.recipe.text.view))
         target, targets = pd.factorize(rows["target"])
         texts = [list(targets)] + ([[leaf(path) for path in targets]] if task.target_is_category else [])
@@ -129,10 +135,18 @@ def _hidden(recipe: BiEncoderRecipe, kind: str) -> int:
     return recipe.head.hidden if kind == "mlp" else 0
 
 
+def embedder_of(recipe: BiEncoderRecipe | CategoryTreeRecipe, space: Workspace) -> Embedder:
+    """The embedder of a recipe; its encoder stays in memory where rows come without end."""
+    resident = space.recent is not None
+    return shared_embedder(recipe.weights, recipe.encoder, space.cache, space.threads, resident=resident)
+
+
 @lru_cache(maxsize=4)
-def shared_embedder(weights: WeightsSection, encoder: EncoderSection, cache: Path, threads: int) -> Embedder:
+def shared_embedder(
+    weights: WeightsSection, encoder: EncoderSection, cache: Path, threads: int, *, resident: bool = False
+) -> Embedder:
     """One embedder for all folds and base learners of a process that use the same encoder."""
-    return Embedder(weights, encoder, cache, threads)
+    return Embedder(weights, encoder, cache, threads, resident)
 
 
 @lru_cache(maxsize=8)

@@ -21,12 +21,13 @@ def with_candidates(pairs: pd.DataFrame, corpus: Corpus) -> pd.DataFrame:
     A pair of the corpus stands among the corpus's pairs of its query. One that the corpus lacks stands among those
     and itself: other new pairs of the same batch do not count. The candidates of new pairs come last.
     """
-    known = corpus.pairs.merge(pairs[QUERY].drop_duplicates(), on=QUERY)
+    near = corpus.pairs_of(pairs)
+    known = near.copy()
     known["among"] = known.groupby(QUERY, sort=False).ngroup()
-    compared = pairs[PAIR].drop_duplicates().merge(corpus.pairs, on=PAIR, how="left", indicator=True)
+    compared = pairs[PAIR].drop_duplicates().merge(near, on=PAIR, how="left", indicator=True)
     new = compared.loc[compared["_merge"] == "left_only", PAIR]
     new["among"] = np.arange(len(new)) + len(known)
-    others = new[[*QUERY, "among"]].merge(corpus.pairs, on=QUERY)
+    others = new[[*QUERY, "among"]].merge(near, on=QUERY)
     return pd.concat([frame[[*PAIR, "among"]] for frame in (known, new, others)], ignore_index=True)
 
 

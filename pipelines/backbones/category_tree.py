@@ -13,7 +13,7 @@ import pandas as pd
 from competition.categories import ROOT
 from competition.tasks import Task
 from oof.trees import load_booster
-from pipelines.backbones.bi_encoder import shared_embedder
+from pipelines.backbones.bi_encoder import embedder_of
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.candidates import nearest_nodes, places_in, relations, standing_among, with_candidates
 from pipelines.backbones.feature_table import corpus_features, whole_queries
@@ -109,7 +109,7 @@ class CategoryTreeLearner:
         return boosting.fit(features, targets)
 
     def _embedder(self) -> Embedder:
-        return shared_embedder(self.recipe.weights, self.recipe.encoder, self.workspace.cache, self.workspace.threads)
+        return embedder_of(self.recipe, self.workspace)
 
     def _features(self, rows: pd.DataFrame) -> np.ndarray:
         """Tree features in each space; with `candidates`, how they stand among those of the query's other targets."""
@@ -133,7 +133,10 @@ class CategoryTreeLearner:
         pairs = rows[PAIR].drop_duplicates(ignore_index=True)
         if self.recipe.candidates:
             pairs = with_candidates(pairs, self.workspace.corpus)
-        return np.asarray(self._of_pairs(pairs, self._spaces())[places_in(pairs, rows)])
+        spaces = self._spaces()
+        if self.workspace.recent:
+            spaces = [space.forgetful() for space in spaces]
+        return np.asarray(self._of_pairs(pairs, spaces)[places_in(pairs, rows)])
 
     def _spaces(self) -> list[TreeFeatures]:
         corpus, view = self.workspace.corpus, self.recipe.text.view

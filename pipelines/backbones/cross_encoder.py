@@ -48,6 +48,7 @@ class CrossEncoder:
     evaluations: tuple[Mapping[str, float], ...] = ()
     pieces: int = 1
     frozen: "FrozenLayers | None" = None
+    adapter: str | None = None
 
     def fit(self, train: pd.DataFrame, task: Task) -> Self:
         """A fitted network. A killed fit goes on from its last checkpoint in the workspace's scratch folder."""
@@ -99,10 +100,13 @@ class CrossEncoder:
         """Probability of label 1, float32 ``(n_rows,)``; rows that read the same are scored once."""
         import torch
 
+        from pipelines.backbones.pair_store import wear_adapter
         from pipelines.backbones.readers import reading_of
         from pipelines.backbones.scoring import score_inputs
 
         torch.set_num_threads(self.workspace.threads)
+        if self.adapter is not None:
+            wear_adapter(self.recipe, self.model, self.adapter)
         reading = reading_of(self.recipe, self.tokenizer, self.workspace.corpus, task)
         half = self.recipe.training.half
         with self.frozen.taken_out(self.model, reading) if self.frozen else nullcontext(reading) as reading:
@@ -132,14 +136,11 @@ class CrossEncoder:
 
     @classmethod
     def load_folds(cls, folders: Sequence[Path], workspace: Workspace) -> Iterator["CrossEncoder"]:
-        """The networks that `save` wrote for several folds, one at a time.
-
-        Behind adapters the frozen base is in memory once, and the next network takes the place of the one before.
-        """
+        """The networks that `save` wrote for several folds; behind adapters the frozen base is in memory once."""
         import torch
 
         from pipelines.backbones.pair_model import load_tokenizer
-        from pipelines.backbones.pair_store import restore_folds
+        from pipelines.backbones.pair_store import adapter_name, restore_folds
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         values = json.loads((folders[0] / DETAILS).read_text(encoding="utf-8"))
@@ -147,8 +148,9 @@ class CrossEncoder:
         words = folders[0] / "tokenizer"
         trusted = may_run_code(str(words), words, from_hub=False, asked=recipe.weights.trust_remote_code)
         tokenizer = load_tokenizer(words, trusted=trusted)
-        for model in restore_folds(recipe, folders, tokenizer):
-            yield cls(recipe, workspace, model.to(device), tokenizer)
+        for i, model in enumerate(restore_folds(recipe, folders, tokenizer)):
+            adapter = adapter_name(i) if recipe.training.lora is not None else None
+            yield cls(recipe, workspace, model.to(device), tokenizer, adapter=adapter)
 
     def details(self) -> dict[str, Any]:
         """Parameter counts and the device; in how many pieces batches were computed, if memory asked for that."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -43,10 +44,31 @@ def corpus_features(
     computed
         The features of rows that no table has.
     """
+    origin = {"corpus": space.corpus.digest, "versions": [FORMAT, *_versions()], **made_of}
+    digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
+    if space.recent is None:
+        return _features(rows, space, digest, made_of=made_of, pieces=pieces, computed=computed)
+    return space.recent.of(
+        rows, digest, lambda: _features(rows, space, digest, made_of=made_of, pieces=pieces, computed=computed)
+    )
+
+
+@lru_cache(maxsize=1)
+def _versions() -> tuple[str, ...]:
+    return tuple(map(version, COMPUTED_BY))
+
+
+def _features(
+    rows: pd.DataFrame,
+    space: Workspace,
+    digest: str,
+    *,
+    made_of: Mapping[str, Any],
+    pieces: Pieces,
+    computed: Callable[[pd.DataFrame], np.ndarray],
+) -> np.ndarray:
     if space.tables is None:
         return computed(rows)
-    origin = {"corpus": space.corpus.digest, "versions": [FORMAT, *map(version, COMPUTED_BY)], **made_of}
-    digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
     table = feature_table(space.tables / f"{made_of['kind']}-{digest}.npy", len(space.corpus.pairs), pieces)
     places = space.corpus.places(rows)
     found: np.ndarray = table[places]

@@ -21,7 +21,7 @@ from pipelines.array_files import read_arrays
 from pipelines.backbones.boosting import Boosting, probabilities
 from pipelines.backbones.candidates import places_in, standing_among, with_candidates
 from pipelines.backbones.feature_table import corpus_features, whole_queries
-from pipelines.backbones.measures import Measures, shared_tfidf
+from pipelines.backbones.measures import Measures, Tfidf, shared_tfidf
 from pipelines.backbones.pair_features import FEATURES
 from pipelines.backbones.protocol import DETAILS, PAIR, TRAIN_AGAIN, Workspace, saved_recipe
 from pipelines.config import LexicalRecipe, View
@@ -134,11 +134,15 @@ class Lexical:
 
     def _computed(self, rows: pd.DataFrame, task: Task) -> np.ndarray:
         """The features of any rows; what is computed is kept in memory for the other folds."""
-        measures = Measures.of(self.workspace.corpus, self.recipe.ngrams)
+        measures = self._measures()
         if not self.recipe.candidates:
             return self._of_pairs(rows, task, measures)
         pairs = with_candidates(rows[PAIR].drop_duplicates(ignore_index=True), self.workspace.corpus)
         return np.asarray(self._of_pairs(pairs, task, measures)[places_in(pairs, rows)])
+
+    def _measures(self) -> Measures:
+        measures = Measures.of(self.workspace.corpus, self.recipe.ngrams)
+        return measures.forgetful() if self.workspace.recent else measures
 
     def _of_pairs(self, pairs: pd.DataFrame, task: Task, measures: Measures) -> np.ndarray:
         """The features of pairs; those of one `among` are the candidates of one query."""
@@ -161,7 +165,13 @@ class Lexical:
         return blocks
 
     def _ngrams(self, rows: pd.DataFrame) -> Any:
-        tfidf = shared_tfidf(self.workspace.corpus, self.recipe.ngrams)
+        recent = self.workspace.recent
+        if recent is None:
+            return self._transformed(rows, shared_tfidf(self.workspace.corpus, self.recipe.ngrams))
+        key = ("ngrams", self.recipe.ngrams, self.recipe.text)
+        return recent.of(rows, key, lambda: self._transformed(rows, self._measures().tfidf))
+
+    def _transformed(self, rows: pd.DataFrame, tfidf: Tfidf) -> Any:
         sides = [tfidf.transform(query_text(rows, view).tolist()) for view in self._views()]
         return sparse.hstack([*sides, tfidf.transform(rows["target"].tolist())], format="csr")
 

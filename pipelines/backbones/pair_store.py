@@ -48,18 +48,28 @@ def save_pair_model(recipe: TransformerRecipe, model: Any, folder: Path) -> None
 def restore_folds(recipe: TransformerRecipe, folders: Sequence[Path], tokenizer: Any) -> Iterator[Any]:
     """The models that `save_pair_model` wrote to several folders, one after the other.
 
-    With adapters the base weights are resolved again by name, and loaded once: the model that is given wears one
-    fold's adapter at a time. Be done with it before the next is asked for.
+    With adapters the base weights are resolved again by name, and loaded once: all models are one that wears one fold's
+    adapter at a time, the last one that was given; `wear_adapter` changes it.
     """
     encoder = None
     for i, folder in enumerate(folders):
         if encoder is None or recipe.training.lora is None:
             encoder = _restore_encoder(recipe, folder, tokenizer, trainable=False)
         else:
-            encoder.add_adapter(f"model-{i}", saved_lora(folder / ADAPTER))
-            encoder.load_adapter(folder / ADAPTER, adapter_name=f"model-{i}")
-            encoder.set_adapter(f"model-{i}")
+            encoder.add_adapter(adapter_name(i), saved_lora(folder / ADAPTER))
+            encoder.load_adapter(folder / ADAPTER, adapter_name=adapter_name(i))
+            encoder.set_adapter(adapter_name(i))
         yield (_restore_head(recipe, encoder, folder) if has_own_head(recipe) else encoder).eval()
+
+
+def adapter_name(place: int) -> str:
+    """What peft calls the adapter of the model at a place among those of `restore_folds`."""
+    return f"model-{place}" if place else "default"
+
+
+def wear_adapter(recipe: TransformerRecipe, model: Any, name: str) -> None:
+    """Let a model of `restore_folds` wear its own adapter, whichever was worn last."""
+    (model.encoder if has_own_head(recipe) else model).set_adapter(name)
 
 
 def continue_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *, n_heads: int = 1) -> Any:

@@ -15,6 +15,7 @@ from competition.categories import CategoryTree
 from competition.errors import CompetitionError, Fault
 from competition.json_files import read_json
 from competition.tasks import Task
+from pipelines.backbones.recent import Recent
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -58,9 +59,26 @@ class Corpus:
         """The first 16 hex digits of a SHA-256 over the pairs."""
         return hashlib.sha256(pd.util.hash_pandas_object(self.pairs, index=False).to_numpy().tobytes()).hexdigest()[:16]
 
+    def pairs_of(self, queries: pd.DataFrame) -> pd.DataFrame:
+        """The pairs of these queries (columns `language` and `query`), in order."""
+        wanted = dict.fromkeys(zip(queries["language"], queries["query"], strict=True))
+        spans = sorted(self._spans[query] for query in wanted if query in self._spans)
+        places = [np.arange(start, end) for start, end in spans]
+        return self.pairs.iloc[np.concatenate(places) if places else []]
+
     def places(self, rows: pd.DataFrame) -> np.ndarray:
         """``(n_rows,)``: the place of every row's pair among `pairs`, -1 where it is none of them."""
         return np.asarray(self._index.get_indexer(pd.MultiIndex.from_frame(rows[PAIR])))
+
+    @cached_property
+    def _spans(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Where the pairs of every query begin and end."""
+        queries = self.pairs[["language", "query"]]
+        first = ~queries.duplicated()
+        starts = np.flatnonzero(first)
+        names = zip(*(queries.loc[first, name] for name in queries), strict=True)
+        ends = [*starts[1:].tolist(), len(queries)]
+        return dict(zip(names, zip(starts.tolist(), ends, strict=True), strict=True))
 
     @cached_property
     def _index(self) -> pd.MultiIndex:
@@ -97,6 +115,9 @@ class Workspace:
     tables
         Folder of the run for features of all pairs of its corpus, which are the same in every fold; without one they
         are computed for the rows asked for.
+    recent
+        Where rows are scored a few at a time and without end: what is computed of them is kept here for the models of
+        other folds and nowhere else, and encoders stay in memory.
     """
 
     cache: Path
@@ -108,6 +129,7 @@ class Workspace:
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     pieces: int = 1
     tables: Path | None = None
+    recent: Recent | None = None
 
 
 class Backbone(Protocol):

@@ -129,8 +129,9 @@ class TreeFeatures:
         self.embedder, self.view, self.space = embedder, view, space
         self.tree = corpus.tree
         self.families = Families(self.tree)
-        self.nodes = [self._centred_nodes(embedder.targets(texts)) for texts in node_texts(self.tree)]
         texts = query_text(corpus.queries, view)
+        embedder.prepare(texts, [text for texts in node_texts(self.tree) for text in texts])
+        self.nodes = [self._centred_nodes(embedder.targets(texts)) for texts in node_texts(self.tree)]
         vectors = embedder.queries(texts)
         self.mean = vectors.mean(axis=0)
         self.language_means = self._language_means(vectors, corpus.queries["language"].to_numpy())

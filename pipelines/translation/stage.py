@@ -14,6 +14,7 @@ from competition.rows import read_competition
 from competition.tasks import get_task
 from pipelines.prepare import TRANSLATION_COLUMNS, keep_translations
 from pipelines.run_folder import RunFolder, read_split
+from pipelines.translation.protocol import Translator
 from pipelines.translation.quality import quality_table
 from pipelines.translation.work import Translating, translate_pairs
 
@@ -49,7 +50,9 @@ def distinct_queries(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return queries.drop_duplicates(["language", "query"], ignore_index=True)
 
 
-def translate_queries(queries: pd.DataFrame, work: Translating, *, english: bool = False) -> pd.DataFrame:
+def translate_queries(
+    queries: pd.DataFrame, work: Translating, *, english: bool = False, translator: Translator | None = None
+) -> pd.DataFrame:
     """The queries with ``query_en``, "" where there is no translation.
 
     Parameters
@@ -57,9 +60,11 @@ def translate_queries(queries: pd.DataFrame, work: Translating, *, english: bool
     english
         Translate queries marked English too, as of a language that nobody knows (see
         `competition.languages.relabel_unknown`); only MADLAD can. Others leave them as they are.
+    translator
+        That of the recipe, if it is in memory already.
     """
     languages = queries["language"].where(queries["language"] != ENGLISH, UNKNOWN) if english else queries["language"]
-    translations = translate_pairs(queries.assign(language=languages), work)
+    translations = translate_pairs(queries.assign(language=languages), work, translator=translator)
     untouched = (queries["language"] == ENGLISH) & (translations == "")
     return queries.assign(query_en=translations.where(~untouched, queries["text"]))
 

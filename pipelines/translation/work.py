@@ -62,7 +62,7 @@ class Translating:
         return TranslationCache(self.root / f"{learner_name(self.recipe)}-{digest}" / self.target)
 
 
-def translate_pairs(pairs: pd.DataFrame, work: Translating) -> pd.Series:
+def translate_pairs(pairs: pd.DataFrame, work: Translating, *, translator: Translator | None = None) -> pd.Series:
     """The translation of every row, ``(n_rows,)`` text with the index of `pairs`; "" where there is none.
 
     Texts that need no translation stay as they are; every other distinct (language, text) is translated once and never
@@ -72,13 +72,15 @@ def translate_pairs(pairs: pd.DataFrame, work: Translating) -> pd.Series:
     ----------
     pairs
         With ``language`` and ``text``.
+    translator
+        That of the recipe, if it is in memory already.
 
     Raises
     ------
     CompetitionError
         The recipe cannot be used, or a worker stopped.
     """
-    translator = work.translator()
+    translator = translator or work.translator()
     cache = work.cache(translator)
     own = np.fromiter(
         (

@@ -1,0 +1,190 @@
+"""The scoring service: POST pairs, get scores and decisions; health, metrics, OpenAPI.
+
+It knows no users, no encryption and no other origins (CORS), and listens on this machine alone unless it is told
+otherwise. A client that asks too much gets 413 or 422 with the field, one that asks too often 503 with Retry-After.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from competition.errors import CompetitionError, Fault
+from pipelines.micro_batching import MicroBatcher, QueueFullError
+from pipelines.new_pairs import given_pairs
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from pipelines.pair_scorer import PairScorer
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1
+GRACE_SECONDS = 30
+BYTES_PER_CHARACTER = 12  # "\ud83d\ude00" is how JSON may spell one
+FIELDS = 4  # texts of a pair, and what stands around them
+LONGEST_NAME = 100
+WARM_UP = {"query": "warm", "target": "up", "language": "en"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may ask.
+
+    Attributes
+    ----------
+    max_pairs
+        In one request.
+    max_text
+        Characters of a query, target or translation.
+    max_batch, wait_ms, max_waiting
+        See `pipelines.micro_batching.MicroBatcher`.
+    """
+
+    max_pairs: int = 256
+    max_text: int = 2000
+    max_batch: int = 256
+    wait_ms: float = 5.0
+    max_waiting: int = 4096
+
+    @property
+    def max_bytes(self) -> int:
+        """Of a request's body."""
+        return self.max_pairs * FIELDS * (self.max_text * BYTES_PER_CHARACTER + LONGEST_NAME)
+
+
+def make_app(scorers: "Mapping[str, PairScorer]", limits: Limits) -> "FastAPI":
+    """The service over the scorers of some tasks; they are warmed up, and then belong to its scoring thread.
+
+    Raises
+    ------
+    CompetitionError
+        The packages of ``relstack[serve]`` are not installed.
+    """
+    _refuse_missing_packages()
+    from fastapi import FastAPI
+
+    from pipelines.service_limits import BodyLimit
+    from pipelines.service_metrics import Metrics
+
+    for scorer in scorers.values():
+        scorer.score([WARM_UP])
+    metrics = Metrics()
+    batcher = MicroBatcher(
+        {task: scorer.score_checked for task, scorer in scorers.items()},
+        max_batch=limits.max_batch,
+        wait_ms=limits.wait_ms,
+        max_waiting=limits.max_waiting,
+        tell=metrics.batch_pairs.observe,
+    )
+    metrics.watch_queue(lambda: batcher.n_waiting)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(batcher.close)
+
+    app = FastAPI(
+        title="relstack",
+        summary="Is a query relevant to a target?",
+        description=f"Scores pairs of {' and '.join(scorers)}: "
+        + ", ".join(f"{task} by {scorer.kind} {scorer.name}" for task, scorer in scorers.items()),
+        version=_version(),
+        lifespan=lifespan,
+    )
+    app.state.batcher = batcher
+    app.add_middleware(BodyLimit, max_bytes=limits.max_bytes)
+    app.middleware("http")(metrics.measuring)
+    _add_scoring(app, scorers, limits, batcher)
+    _add_health(app, scorers, batcher, metrics)
+    return app
+
+
+def _add_scoring(app: "FastAPI", scorers: "Mapping[str, PairScorer]", limits: Limits, batcher: MicroBatcher) -> None:
+    from fastapi import HTTPException
+
+    from pipelines.service_schema import ScoreResponse, request_type
+
+    asked: Any = request_type(limits, tuple(scorers))
+
+    @app.post(
+        "/score",
+        response_model=ScoreResponse,
+        summary="Scores of pairs",
+        responses={413: {"description": "The body is too large."}, 503: {"description": "Too many pairs wait."}},
+    )
+    async def score(request: asked) -> dict[str, Any]:  # type: ignore[valid-type]  # its limits are known by now
+        """The score (probability of label 1) and decision (0 or 1) of every pair, in their order.
+
+        A pair scores the same alone and among others, whoever else asks at the same time.
+        """
+        task, pairs = request.task, request.pairs  # type: ignore[attr-defined]
+        records = [pair.model_dump(exclude_unset=True) for pair in pairs]
+        try:
+            future = batcher.submit(task, given_pairs(records, scorers[task].task))
+        except CompetitionError as error:
+            found = [
+                {"loc": ["body", "pairs", fault.where], "msg": f"{fault}", "type": "value"} for fault in error.faults
+            ]
+            raise HTTPException(422, found) from error
+        except QueueFullError:
+            words = "too many pairs wait to be scored"
+            raise HTTPException(503, words, headers={"Retry-After": str(RETRY_SECONDS)}) from None
+        scored = await asyncio.wrap_future(future)
+        return {"task": task, "model": scorers[task].name, "scores": scored.to_dict("records")}
+
+
+def _add_health(app: "FastAPI", scorers: "Mapping[str, PairScorer]", batcher: MicroBatcher, metrics: Any) -> None:
+    from fastapi import Response
+
+    from pipelines.service_schema import Health
+
+    @app.get("/health", response_model=Health, summary="Whether it lives, and whether requests would be answered")
+    async def health(response: Response) -> dict[str, Any]:
+        """503 while it is not ready: it is ending."""
+        response.status_code = 200 if batcher.is_ready else 503
+        models = {task: f"{scorer.kind} {scorer.name}" for task, scorer in scorers.items()}
+        return {"live": True, "ready": batcher.is_ready, "models": models, "waiting": batcher.n_waiting}
+
+    @app.get("/metrics", include_in_schema=False)
+    async def show_metrics() -> Response:
+        return Response(metrics.text(), media_type=metrics.media_type)
+
+
+def listen(app: "FastAPI", *, host: str, port: int) -> None:
+    """Answer requests until SIGTERM or SIGINT; those that were taken by then are answered first."""
+    import uvicorn
+
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        log.warning("%s: other machines can ask too, without a password; put a proxy before it", host)
+    settings = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
+    )
+    server = uvicorn.Server(settings)
+    sockets = [settings.bind_socket()]
+    address = sockets[0].getsockname()
+    log.info("listening on http://%s:%d, what can be asked: /docs", *address[:2])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: None)  # the server ends by itself, and then sends itself the signal
+    server.run(sockets=sockets)
+
+
+def _refuse_missing_packages() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
+    if missing:
+        faults = [Fault(name, "not installed") for name in missing]
+        raise CompetitionError(
+            "there is no service without its packages", faults=faults, advice="pip install 'relstack[serve]'"
+        )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("relstack")
