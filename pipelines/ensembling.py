@@ -114,7 +114,8 @@ def _suited(stack: LightGBMStacker, frames: Mapping[str, PredictionFrame]) -> Li
     """The stacker for what dev and test are like."""
     others = [frame for split, frame in frames.items() if split != "train"]
     stack = replace(stack, paths=has_paths(frames["train"]))
-    excluded = shifted_features(frames["train"], others, paths=stack.paths)
+    with progress("compare features of train with those of dev and test"):
+        excluded = shifted_features(frames["train"], others, paths=stack.paths)
     if excluded:
         log.info("trees do without what differs in dev or test: %s", ", ".join(excluded))
     known = frames["train"].rows["language"].unique()
