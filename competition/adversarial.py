@@ -212,4 +212,8 @@ def _refuse_few(query: Codes, origin: Origin) -> None:
         if n_queries < N_SPLITS:
             faults.append(Fault(name, f"{n_queries} queries", f"{N_SPLITS} or more"))
     if faults:
-        raise CompetitionError("these files cannot be told apart honestly", faults=faults)
+        raise CompetitionError(
+            "these files cannot be told apart honestly",
+            faults=faults,
+            advice="leave that question out, or give files of more queries",
+        )

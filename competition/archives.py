@@ -68,7 +68,11 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = MOST_BYTES) -> list
                 _write(opened, member, partial / member.name)
         partial.rename(folder)
     except UNREADABLE as error:
-        raise CompetitionError("an archive cannot be unpacked", faults=[Fault(str(archive), str(error))]) from error
+        raise CompetitionError(
+            "an archive cannot be unpacked",
+            faults=[Fault(str(archive), str(error))],
+            advice="fetch it again; `unzip -t` or `tar -t` says whether it is whole",
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return [folder / member.name for member in members if member.kind == "file"]
@@ -135,7 +139,11 @@ def _refuse(archive: Path, members: list[Member], max_bytes: int) -> None:
     if len(members) > MOST_MEMBERS:
         faults.append(Fault(archive.name, f"{len(members):,} members", f"at most {MOST_MEMBERS:,}"))
     if faults:
-        raise CompetitionError(f"{archive.name} is not safe to unpack; nothing was written", faults=faults)
+        raise CompetitionError(
+            f"{archive.name} is not safe to unpack; nothing was written",
+            faults=faults,
+            advice="take the files out by hand, and look where they come from",
+        )
 
 
 def _fault_of(member: Member) -> str:

@@ -151,7 +151,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         values = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise CompetitionError("a manifest cannot be read", faults=[Fault(str(path), str(error))]) from error
+        raise CompetitionError(
+            "a manifest cannot be read",
+            faults=[Fault(str(path), str(error))],
+            advice="relstack verify RUN names what else is damaged and how it is made again",
+        ) from error
     values.pop(SEAL, None)
     return values
 

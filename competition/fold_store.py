@@ -73,7 +73,11 @@ class Folds:
             found = f"{len(spanning):,} span several folds, first {spanning[0]!r}"
             faults.append(Fault("groups", found, "one fold per group"))
         if faults:
-            raise CompetitionError(f"{self.task}: these folds cannot be", faults=faults)
+            raise CompetitionError(
+                f"{self.task}: these folds cannot be",
+                faults=faults,
+                advice="make the run again in another --run folder",
+            )
 
     def groups_of(self, rows: pd.DataFrame) -> pd.Series:
         """The group of every row of `rows`, found by id: text named "group", with the index of `rows`."""
@@ -224,7 +228,11 @@ def _read_withheld(table: pd.DataFrame, n_splits: int) -> Mask | None:
     wanted = [f"{WITHHELD}{fold}" for fold in range(n_splits)] if names else []
     if set(names) != set(wanted) or any(table[name].dtype != bool for name in names):
         fault = Fault("columns", ", ".join(names), f"one of truth values for each of {n_splits} folds, or none")
-        raise CompetitionError("what the folds withhold cannot be read", faults=[fault])
+        raise CompetitionError(
+            "what the folds withhold cannot be read",
+            faults=[fault],
+            advice="make the run again in another --run folder",
+        )
     return np.column_stack([table[name] for name in wanted]) if names else None
 
 

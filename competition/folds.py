@@ -122,7 +122,10 @@ class FoldPlan:
         other rows than these.
         """
         if self.kind == TEST_MATCHED:
-            raise CompetitionError(f"the plan {self.kind} cannot deal rows without those that it matches them to")
+            raise CompetitionError(
+                f"the plan {self.kind} cannot deal rows without those that it matches them to",
+                advice="take another plan: --plan query-group",
+            )
         require_labels(rows)
         units = UNITS[self.kind](rows) if self.kind in UNITS else self.group(rows, task)
         codes, keys = pd.factorize(units, sort=True)
@@ -205,7 +208,11 @@ def require_labels(rows: pd.DataFrame) -> None:
     unlabelled = rows["id"][rows["label"].isna()]
     if len(unlabelled):
         fault = Fault("label", f"{len(unlabelled):,} rows have none: {name_ids(unlabelled)}", "0 or 1")
-        raise CompetitionError("folds are dealt to labelled rows", faults=[fault])
+        raise CompetitionError(
+            "folds are dealt to labelled rows",
+            faults=[fault],
+            advice="label them, or move rows without a label to the dev or test file",
+        )
 
 
 def name_ids(ids: pd.Series) -> str:

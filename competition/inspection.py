@@ -14,6 +14,7 @@ import pandas as pd
 from competition.errors import Fault
 from competition.layout import PLAIN
 from competition.mapping import file_names, taken
+from competition.progress import progress
 from competition.raw_rows import Finding, RawRows
 from competition.readers import READERS
 from competition.row_checks import check_label_kinds
@@ -67,8 +68,10 @@ def inspect_competition(folder: Path, tasks: Sequence[Task]) -> InspectedFolder:
     found, faults = locate_files(folder, tasks)
     by_name = {task.name: task for task in tasks}
     files: dict[str, dict[str, InspectedFile]] = {name: {} for name, _ in found}
-    for (name, split), path in found.items():
-        files[name][split] = inspect_file(path, by_name[name], labelled=split == "train", split=split)
+    with progress("read files", total=len(found)) as advance:
+        for (name, split), path in found.items():
+            files[name][split] = inspect_file(path, by_name[name], labelled=split == "train", split=split)
+            advance(1)
     return InspectedFolder(files, tuple(faults), tuple(_strays(folder, tasks)))
 
 

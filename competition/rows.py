@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from competition.errors import CompetitionError, Fault
 from competition.layout import ANY_SUFFIX
 from competition.mapping import GROUP, read_records
+from competition.progress import progress
 from competition.raw_rows import Finding, RawRows
 from competition.readers import READERS
 from competition.row_checks import HIGHEST_ID, LOWEST_ID, check
@@ -40,7 +41,11 @@ def find_files(folder: Path, tasks: Sequence[Task]) -> dict[tuple[str, str], Pat
     """
     files, faults = locate_files(folder, tasks)
     if faults:
-        raise CompetitionError("the files of the competition are not as expected", faults=faults)
+        raise CompetitionError(
+            "the files of the competition are not as expected",
+            faults=faults,
+            advice="keep one file for each split and task; relstack check --data DIR shows what it finds",
+        )
     return files
 
 
@@ -53,7 +58,11 @@ def locate_files(folder: Path, tasks: Sequence[Task]) -> tuple[dict[tuple[str, s
         The folder is not there or has none of the files.
     """
     if not folder.is_dir():
-        raise CompetitionError(f"there is no folder {folder}", faults=_not_found(folder, tasks))
+        raise CompetitionError(
+            f"there is no folder {folder}",
+            faults=_not_found(folder, tasks),
+            advice="name the folder with the files: --data DIR; relstack sample DIR makes one to look at",
+        )
     files: dict[tuple[str, str], Path] = {}
     faults: list[Fault] = []
     for task in tasks:
@@ -68,7 +77,11 @@ def locate_files(folder: Path, tasks: Sequence[Task]) -> tuple[dict[tuple[str, s
         if there and (task.name, "train") not in files:
             faults.append(Fault(str(folder), f"{' and '.join(there)} without {_stem(task, 'train')}", "a train file"))
     if not files:
-        raise CompetitionError(f"no file of the competition is in {folder}", faults=_not_found(folder, tasks))
+        raise CompetitionError(
+            f"no file of the competition is in {folder}",
+            faults=_not_found(folder, tasks),
+            advice="name your files so, or another task: --tasks QC; relstack sample DIR makes a folder to look at",
+        )
     return files, faults
 
 
@@ -102,10 +115,12 @@ def read_competition(folder: Path, tasks: Sequence[Task]) -> dict[str, dict[str,
     by_name = {task.name: task for task in tasks}
     rows: dict[str, dict[str, pd.DataFrame]] = {name: {} for name, _ in files}
     faults: list[Fault] = []
-    for (name, split), path in files.items():
-        found, file_faults = _read(path, by_name[name], labelled=split == "train", split=split)
-        rows[name][split] = found
-        faults += file_faults
+    with progress("read files", total=len(files)) as advance:
+        for (name, split), path in files.items():
+            found, file_faults = _read(path, by_name[name], labelled=split == "train", split=split)
+            rows[name][split] = found
+            faults += file_faults
+            advance(1)
     if faults:
         raise _unreadable(str(folder), faults)
     return rows

@@ -118,7 +118,9 @@ def write_sample(
     sizes = dict(zip(SPLITS, (n_train, n_dev, n_test), strict=True))
     faults = _argument_faults(sizes, tasks, flip_rate) or _existing_files(folder, tasks, answers)
     if faults:
-        raise CompetitionError("the sample cannot be written", faults=faults)
+        raise CompetitionError(
+            "the sample cannot be written", faults=faults, advice="name a new folder, or other numbers"
+        )
     unseen = _unseen_groups(seed)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sample-", dir=folder) as draft:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from competition.errors import CompetitionError, Fault
 from competition.json_files import read_json
 from competition.judging import cut_metric
+from competition.progress import progress
 from oof.combiner import NOTHING, Combiner, Fits, FittedCombiner, fits_over, members, predict
 from oof.frame import PredictionFrame
 from oof.readers import read_combiner
@@ -108,11 +109,15 @@ def cross_fit(combiner: Combiner, frame: PredictionFrame) -> CrossFitted:
     folds = _folds(ordered, at_least=MIN_FOLDS)
     fits = fits_over(combiner, ordered)
     scores, thresholds = np.empty(frame.n_rows), {}
-    for k in folds:
-        held_out = members(ordered, frozenset({k}))
-        scores[held_out] = fits.held_out(frozenset({k}))
-        inner = fits.inner(frozenset({k}))
-        thresholds[k] = steady_threshold(ordered.labels[~held_out], inner, metric=cut_metric(frame.metric)).threshold
+    with progress(f"cross-fit {combiner.name}", total=len(folds)) as advance:
+        for k in folds:
+            held_out = members(ordered, frozenset({k}))
+            scores[held_out] = fits.held_out(frozenset({k}))
+            inner = fits.inner(frozenset({k}))
+            thresholds[k] = steady_threshold(
+                ordered.labels[~held_out], inner, metric=cut_metric(frame.metric)
+            ).threshold
+            advance(1)
     decisions = decide(scores, np.array([thresholds[k] for k in ordered.level2_fold]))
     return CrossFitted(combiner.name, _unsorted(scores, order), _unsorted(decisions, order), thresholds, fits)
 
@@ -122,8 +127,11 @@ def cross_fitted_scores(combiner: Combiner, frame: PredictionFrame) -> Floats:
     order = frame.id_order()
     ordered = frame.take(order)
     fits, scores = fits_over(combiner, ordered), np.empty(frame.n_rows)
-    for k in _folds(ordered, at_least=2):
-        scores[members(ordered, frozenset({k}))] = fits.held_out(frozenset({k}))
+    folds = _folds(ordered, at_least=2)
+    with progress(f"cross-fit {combiner.name}", total=len(folds)) as advance:
+        for k in folds:
+            scores[members(ordered, frozenset({k}))] = fits.held_out(frozenset({k}))
+            advance(1)
     return _unsorted(scores, order)
 
 
@@ -149,8 +157,9 @@ def fit_final(combiner: Combiner, frame: PredictionFrame, *, cross_fitted: Cross
     ordered = frame.take(frame.id_order())
     _folds(ordered, at_least=2)
     fits = cross_fitted.fits if cross_fitted else fits_over(combiner, ordered)
-    cut = steady_threshold(ordered.labels, fits.inner(NOTHING), metric=cut_metric(frame.metric))
-    return Fitted(fits.fit_without(NOTHING), cut.threshold)
+    with progress(f"fit {combiner.name} on all rows"):
+        cut = steady_threshold(ordered.labels, fits.inner(NOTHING), metric=cut_metric(frame.metric))
+        return Fitted(fits.fit_without(NOTHING), cut.threshold)
 
 
 def _folds(frame: PredictionFrame, *, at_least: int) -> list[int]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault
+from competition.progress import progress
 from oof.blend import ConvexBlend, Greedy, HardVotes, LogitMean, Recalibrated, WeightedMean
 from oof.combiner import NOTHING, Combiner, Fits, FittedCombiner, Folds, Refits, members
 from oof.frame import PredictionFrame, to_logits
@@ -306,12 +307,15 @@ class Trials:
         first += [Structure.of({member: 1.0}) for member in SIMPLE]
         with _quiet_optuna():
             study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
-            for number in range(_n_finished(study), max(n_trials, 1)):
-                if number < len(first):  # not enqueued: a kill would take it out of the queue, and it would be missing
-                    study.add_trial(_trial_of(first[number], labels, logits))
-                    continue
-                study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=len(first))
-                study.optimize(objective, n_trials=1)
+            todo = range(_n_finished(study), max(n_trials, 1))
+            with progress("blend trials", total=len(todo)) as advance:
+                for number in todo:
+                    if number < len(first):  # not enqueued: a kill would take it out of the queue and lose it
+                        study.add_trial(_trial_of(first[number], labels, logits))
+                    else:
+                        study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=len(first))
+                        study.optimize(objective, n_trials=1)
+                    advance(1)
         return Structure(**study.best_params)
 
     def simplest_as_good_as(self, best: Structure) -> Structure:

@@ -173,7 +173,10 @@ class PartStore:
         """
         key = PartKey(manifest.task, manifest.learner, manifest.fold)
         if self.is_finished(key):
-            raise MismatchError(f"part {key} is finished already; a part is written once")
+            raise MismatchError(
+                f"part {key} is finished already; a part is written once",
+                advice="delete its folder first if it is to be made again",
+            )
         for split, frame in scores.items():
             check_scores(frame, where=f"{key}/{split}")
         work = self.workdir(key)

@@ -12,6 +12,7 @@ from competition import likeness_audits, pair_audits, range_audits, shift_audits
 from competition.contest import BUILT_IN_CONTEST, Contest
 from competition.errors import Fault
 from competition.inspection import InspectedFile, InspectedFolder, inspect_competition
+from competition.progress import progress
 from competition.raw_rows import Finding
 from competition.tasks import Task
 from competition.verdicts import Audit, Audited, Level, Oddity, Subject, Verdict, verdict_on
@@ -126,9 +127,11 @@ def _of_task(task: Task, files: Mapping[str, InspectedFile], translations: pd.Da
         yield Audited(Verdict("audits", "warning", "no sound row of train: nothing else can be asked"))
         return
     subject = Subject(task, rows, {split: file.path.name for split, file in files.items()})
-    for audit in AUDITS:
-        if (audited := audit.look(subject)) is not None:
-            yield audited
+    with progress(f"{task.name} audits", total=len(AUDITS)) as advance:
+        for audit in AUDITS:
+            if (audited := audit.look(subject)) is not None:
+                yield audited
+            advance(1)
 
 
 def _as_audited(rows: pd.DataFrame, translations: pd.DataFrame | None) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli_check import check
+from pipelines.cli_completion import completion
 from pipelines.cli_ensembles import ensemble_commands
 from pipelines.cli_estimates import estimate_commands, plan_options, show_plan
 from pipelines.cli_integrity import integrity_commands
@@ -32,6 +33,19 @@ from pipelines.cli_scoring import scoring_commands
 from pipelines.cli_selftraining import selftraining_commands
 from pipelines.cli_status import status
 from pipelines.cli_translate import translate_commands
+from pipelines.completion import (
+    PLANS,
+    TASKS,
+    ensembles,
+    list_of,
+    one_of,
+    or_file,
+    recipes,
+    submission_path,
+    submissions,
+    trained,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from competition.errors import CompetitionError
@@ -46,7 +60,7 @@ def _named(error: Exception) -> "CompetitionError":
 
     known = named(error)
     if known is None and isinstance(error, OSError):
-        known = FileAccessError(str(error))
+        known = FileAccessError(str(error), advice="look at the path and at who may read and write it")
     if known is None:
         raise error
     return known
@@ -96,7 +110,11 @@ def settings_options(command: Command) -> Command:
             "--data", required=True, type=click.Path(path_type=Path), help="Folder with the competition's files."
         ),
         competition_option,
-        click.option("--tasks", help="Tasks, comma-separated; all of the competition if left out."),
+        click.option(
+            "--tasks",
+            help="Tasks, comma-separated; all of the competition if left out.",
+            shell_complete=list_of(word_of(*TASKS)),
+        ),
         click.option("--folds", default=5, show_default=True, help="Number of folds (3 or more)."),
         click.option(
             "--plan",
@@ -104,10 +122,17 @@ def settings_options(command: Command) -> Command:
             show_default=True,
             help="Fold plan: auto, category-group, query-group, column-group, purged, language-holdout, "
             "family-holdout, test-matched (per task: QC=purged,QI=query-group).",
+            shell_complete=one_of(word_of(*PLANS)),
         ),
         click.option("--depth", default=3, show_default=True, help="Category levels that make a group."),
         click.option("--seed", default=0, show_default=True),
-        click.option("--cleaning", default="winner", show_default=True, help="Cleaning preset: none or winner."),
+        click.option(
+            "--cleaning",
+            default="winner",
+            show_default=True,
+            help="Cleaning preset: none or winner.",
+            shell_complete=one_of(word_of("none", "winner")),
+        ),
         click.option(
             "--translations",
             type=click.Path(path_type=Path),
@@ -210,9 +235,17 @@ for _command in [
 
 @main.command()
 @run_option
-@click.option("--ensemble", default="best", show_default=True, help="An ensemble or base learner, or best.")
+@click.option(
+    "--ensemble",
+    default="best",
+    show_default=True,
+    help="An ensemble or base learner, or best.",
+    shell_complete=one_of(word_of("best"), ensembles, trained),
+)
 @click.option("--split", type=click.Choice(["dev", "test"]), help="What to submit; test, or dev without a test.")
-@click.option("--name", default="final", show_default=True, help="Name of the submission.")
+@click.option(
+    "--name", default="final", show_default=True, help="Name of the submission.", shell_complete=one_of(submissions)
+)
 @click.option("--prior-matched", is_flag=True, help="Cut for the share of positives that the split's own scores tell.")
 def submit(run_dir: Path, ensemble: str, split: str | None, name: str, prior_matched: bool) -> None:
     """Cut the scores at the threshold and write a validated submission."""
@@ -220,7 +253,7 @@ def submit(run_dir: Path, ensemble: str, split: str | None, name: str, prior_mat
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path), shell_complete=or_file(submission_path))
 @run_option
 @click.option("--split", type=click.Choice(["dev", "test"]), help="The rows it is for; test, or dev without a test.")
 def validate(path: Path, run_dir: Path, split: str | None) -> None:
@@ -233,8 +266,8 @@ def validate(path: Path, run_dir: Path, split: str | None) -> None:
 
 
 @main.command()
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
+@click.argument("first", type=click.Path(path_type=Path), shell_complete=or_file(submission_path))
+@click.argument("second", type=click.Path(path_type=Path), shell_complete=or_file(submission_path))
 @run_option
 @click.option("--split", type=click.Choice(["dev", "test"]), help="The rows they are for.")
 @task_option
@@ -289,7 +322,13 @@ main.add_command(report)
 
 @main.command()
 @settings_options
-@click.option("--recipes", default=DEFAULT_RECIPES, show_default=True, help="Base learners: names or .toml files.")
+@click.option(
+    "--recipes",
+    default=DEFAULT_RECIPES,
+    show_default=True,
+    help="Base learners: names or .toml files.",
+    shell_complete=or_file(list_of(recipes)),
+)
 @set_option
 @engine_options
 @tracker_option
@@ -330,25 +369,29 @@ def run(
 for _command in [*scoring_commands(), *integrity_commands()]:
     main.add_command(_command)
 
+main.add_command(completion)
+
 
 def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, prior_matched: bool = False) -> None:
+    from pipelines.output import say
     from pipelines.submitting import submit as make_submission
     from pipelines.timing import timed
 
     with timed(run, "submit"):
         files = make_submission(run, choice=ensemble, split=split, name=name, prior_matched=prior_matched)
-    click.echo(f"validation {files.validation}", err=True)
+    say(f"validation {files.validation}")
     paths = [*files.texts.values(), *files.csvs.values(), *([files.zip] if files.zip else [])]
-    click.echo("\n".join(str(path) for path in paths), err=True)
+    say("\n".join(str(path) for path in paths))
 
 
 def _report(run: "RunFolder") -> None:
+    from pipelines.output import say
     from pipelines.report.writing import report as make_report
     from pipelines.timing import timed
 
     with timed(run, "report"):
         path = make_report(run)
-    click.echo(f"report {path}", err=True)
+    say(f"report {path}")
 
 
 def _expected(run: "RunFolder", split: str | None) -> tuple[dict[str, Any], list[Any]]:
@@ -376,7 +419,9 @@ def _settings(**options: Any) -> "RunSettings":
         return RunSettings.model_validate({**options, **texts, **lists})
     except ValidationError as error:
         faults = [Fault(f"--{'.'.join(map(str, e['loc']))}", f"{e['msg']}, not {e['input']!r}") for e in error.errors()]
-        raise CompetitionError("these options cannot be", faults=faults) from error
+        raise CompetitionError(
+            "these options cannot be", faults=faults, advice="relstack COMMAND --help lists what they may be"
+        ) from error
 
 
 if __name__ == "__main__":

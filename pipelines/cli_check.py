@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli_options import competition_option, format_option, run_folder
+from pipelines.completion import TASKS, list_of, word_of
 
 if TYPE_CHECKING:
     from pipelines.check import Page
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the competition's files.")
 @click.option("--run", "run_dir", type=click.Path(path_type=Path), help="A run folder: check the files it was made of.")
 @competition_option
-@click.option("--tasks", help="Tasks, comma-separated; all of the competition if left out.")
+@click.option(
+    "--tasks",
+    help="Tasks, comma-separated; all of the competition if left out.",
+    shell_complete=list_of(word_of(*TASKS)),
+)
 @click.option(
     "--translations",
     type=click.Path(path_type=Path),

@@ -14,6 +14,7 @@ from pipelines.cli_options import (
     task_option,
     tracker_option,
 )
+from pipelines.completion import COMBINERS, ensembles, one_of, trained, word_of
 
 
 def ensemble_commands() -> list[click.Command]:
@@ -49,7 +50,12 @@ def ensemble() -> None:
 @ensemble.command()
 @run_option
 @task_option
-@click.option("--name", required=True, help="mean, greedy, convex, logistic-by-language, ...: any that evaluate lists.")
+@click.option(
+    "--name",
+    required=True,
+    help="mean, greedy, convex, logistic-by-language, ...: any that evaluate lists.",
+    shell_complete=one_of(word_of(*COMBINERS)),
+)
 @learners_option
 @tracker_option
 def make(run_dir: Path, task: str | None, name: str, models: str | None) -> None:
@@ -60,7 +66,13 @@ def make(run_dir: Path, task: str | None, name: str, models: str | None) -> None
 @ensemble.command()
 @run_option
 @task_option
-@click.option("--name", "names", multiple=True, help="A combiner; all if left out.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="A combiner; all if left out.",
+    shell_complete=one_of(word_of(*COMBINERS)),
+)
 @click.option("--repeats", default=1, show_default=True, help="Nested estimates, each over folds dealt anew.")
 @format_option
 def evaluate(run_dir: Path, task: str | None, names: tuple[str, ...], repeats: int, output: Any) -> None:
@@ -76,8 +88,8 @@ def evaluate(run_dir: Path, task: str | None, names: tuple[str, ...], repeats: i
 
 
 @ensemble.command(name="compare")
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", shell_complete=one_of(ensembles, trained))
+@click.argument("second", shell_complete=one_of(ensembles, trained))
 @run_option
 @task_option
 @format_option
@@ -94,7 +106,13 @@ def compare_entries(first: str, second: str, run_dir: Path, task: str | None, ou
 @ensemble.command()
 @run_option
 @task_option
-@click.option("--name", "names", multiple=True, help="An ensemble (stack, blend); all finished ones if left out.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="An ensemble (stack, blend); all finished ones if left out.",
+    shell_complete=one_of(ensembles),
+)
 @format_option
 def explain(run_dir: Path, task: str | None, names: tuple[str, ...], output: Any) -> None:
     """Weights, importance of features, and what each base learner adds (the ensemble is fitted again without it)."""

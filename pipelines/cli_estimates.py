@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli_options import format_option, names_of
+from pipelines.completion import list_of, recipes
 
 if TYPE_CHECKING:
     from pipelines.run_folder import RunFolder, RunSettings
@@ -54,25 +55,31 @@ def show_plan(
     workers: int | None = None,
 ) -> None:
     """Print the jobs on stdout; on stderr what they add up to by base learner and stage, and the wall time."""
-    from pipelines.output import print_table, table_text
+    from pipelines.output import print_table, say, table_text
     from pipelines.planning import group_table, other_runs, plan_run, plan_table, schedule_of, slots_here
     from pipelines.progress import available_threads
 
     slots = slots_here(1 if engine == "here" else workers or available_threads(), gpus)
     plan = plan_run(run, settings, other_runs(rates_from), slots=slots)
     print_table(plan_table(plan), output)
-    click.echo(table_text(group_table(plan)), err=True)
+    say(table_text(group_table(plan)))
     schedule = schedule_of(plan, slots)
     on = f"{slots.n_gpus} x {slots.card}" if slots.n_gpus else "no GPU"
-    click.echo(f"wall time: {schedule.makespan / 3600:.2f} h with {slots.workers} workers, {on} (simulated)", err=True)
+    say(f"wall time: {schedule.makespan / 3600:.2f} h with {slots.workers} workers, {on} (simulated)")
 
 
 @click.command()
-@click.option("--recipes", default="", help="Recipes, comma-separated; all built-in transformers if left out.")
+@click.option(
+    "--recipes",
+    "names",
+    default="",
+    help="Recipes, comma-separated; all built-in transformers if left out.",
+    shell_complete=list_of(recipes),
+)
 @format_option
-def memory(recipes: str, output: Any) -> None:
+def memory(names: str, output: Any) -> None:
     """GPU memory that transformer recipes train in, the smallest card for each, disk of a part: all computed."""
     from pipelines.footprint import memory_table
     from pipelines.output import print_table
 
-    print_table(memory_table(names_of(recipes)), output)
+    print_table(memory_table(names_of(names)), output)

@@ -46,7 +46,7 @@ def gc(run_dir: Path, weights: bool, cache: bool, yes: bool, output: Any) -> Non
     import pandas as pd
 
     from pipelines.freeing import free, freeable
-    from pipelines.output import print_table
+    from pipelines.output import print_table, say
 
     found = freeable(run_folder(run_dir), weights=weights, cache=cache)
     n_bytes = {each.path: each.n_bytes for each in found}
@@ -55,9 +55,9 @@ def gc(run_dir: Path, weights: bool, cache: bool, yes: bool, output: Any) -> Non
     if yes:
         gone = free(found)
         freed = sum(n_bytes[each.path] for each in gone)
-        click.echo(f"deleted {len(gone)} of {len(found)}, {freed:,} bytes", err=True)
+        say(f"deleted {len(gone)} of {len(found)}, {freed:,} bytes")
     else:
-        click.echo(f"{sum(n_bytes.values()):,} bytes; nothing was deleted, --yes does it", err=True)
+        say(f"{sum(n_bytes.values()):,} bytes; nothing was deleted, --yes does it")
 
 
 URL = click.argument("url", metavar="URL")

@@ -5,8 +5,17 @@ from typing import Any
 
 import click
 
-from pipelines.cli_options import format_option, run_folder, run_option, set_option, tracker_option
+from pipelines.cli_options import (
+    format_option,
+    model_option,
+    one_task_option,
+    run_folder,
+    run_option,
+    set_option,
+    tracker_option,
+)
 from pipelines.cli_tune import tune
+from pipelines.completion import folds, one_of, pretrained, students, tasks, trained
 
 
 def model_commands() -> list[click.Command]:
@@ -16,9 +25,9 @@ def model_commands() -> list[click.Command]:
 
 @click.command()
 @run_option
-@click.option("--task", required=True, help="QC or QI.")
-@click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
-@click.option("--fold", type=int, help="The held-out fold; all folds if left out.")
+@one_task_option
+@model_option
+@click.option("--fold", type=int, help="The held-out fold; all folds if left out.", shell_complete=one_of(folds))
 @set_option
 @tracker_option
 def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tuple[str, ...]) -> None:
@@ -31,9 +40,14 @@ def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tup
 
 @click.command()
 @run_option
-@click.option("--task", required=True, help="The task that the weights are for: its held-out rows stay unseen.")
-@click.option("--on", help="The task to learn from; the run's other task if left out.")
-@click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
+@click.option(
+    "--task",
+    required=True,
+    help="The task that the weights are for: its held-out rows stay unseen.",
+    shell_complete=one_of(tasks),
+)
+@click.option("--on", help="The task to learn from; the run's other task if left out.", shell_complete=one_of(tasks))
+@model_option
 @click.option("--name", help="Name of the weights, for init_from and --from; MODEL-tapt if left out.")
 @click.option(
     "--objective",
@@ -42,9 +56,11 @@ def train(run_dir: Path, task: str, model: str, fold: int | None, overrides: tup
     show_default=True,
     help="Learn from labels, or fill gaps in the texts.",
 )
-@click.option("--fold", type=int, help="For this fold only: fewer rows must be left out.")
+@click.option("--fold", type=int, help="For this fold only: fewer rows must be left out.", shell_complete=one_of(folds))
 @click.option("--every-fold", is_flag=True, help="Once for every fold.")
-@click.option("--from", "parent", help="Begin with pretrained weights of this name: a chain.")
+@click.option(
+    "--from", "parent", help="Begin with pretrained weights of this name: a chain.", shell_complete=one_of(pretrained)
+)
 @set_option
 def pretrain(
     run_dir: Path,
@@ -85,9 +101,9 @@ def pretrain(
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @run_option
-@click.option("--task", required=True, help="QC or QI.")
-@click.option("--model", help="A base learner that has been trained for all folds.")
-@click.option("--student", help="A distilled student instead.")
+@one_task_option
+@click.option("--model", help="A base learner that has been trained for all folds.", shell_complete=one_of(trained))
+@click.option("--student", help="A distilled student instead.", shell_complete=one_of(students))
 @format_option
 def predict(data: Path, run_dir: Path, task: str, model: str | None, student: str | None, output: Any) -> None:
     """Score the rows of DATA, a file in the competition's format, with a base learner's fold models: id, score."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.completion import TRACKERS, list_of, one_of, or_file, recipes, tasks, trained, word_of
+
 if TYPE_CHECKING:
     from pipelines.run_folder import RunFolder
 
@@ -28,7 +30,8 @@ def format_option(command: Command) -> Command:
 
 def task_option(command: Command) -> Command:
     """--task QC|QI, all tasks of the run if it is left out."""
-    return click.option("--task", help="One task; all tasks of the run if left out.")(command)
+    words = "One task; all tasks of the run if left out."
+    return click.option("--task", help=words, shell_complete=one_of(tasks))(command)
 
 
 def set_option(command: Command) -> Command:
@@ -40,11 +43,16 @@ def set_option(command: Command) -> Command:
 def tracker_option(command: Command) -> Command:
     """--tracker a,b: trackers of this command and of the jobs that it starts."""
     words = "Experiment trackers, comma-separated: trackio, mlflow, wandb; offline unless their own variables say more."
-    return click.option("--tracker", expose_value=False, callback=_choose_trackers, help=words)(command)
+    known = list_of(word_of(*TRACKERS))
+    return click.option("--tracker", expose_value=False, callback=_choose_trackers, help=words, shell_complete=known)(
+        command
+    )
 
 
 def _choose_trackers(ctx: click.Context, option: click.Parameter, names: str | None) -> None:
-    from pipelines.trackers import CHOICE, TRACKERS, close_trackers
+    if ctx.resilient_parsing:  # a shell asks for names
+        return
+    from pipelines.trackers import CHOICE, close_trackers
 
     ctx.call_on_close(close_trackers)
     if names is None:
@@ -64,9 +72,19 @@ def competition_option(command: Command) -> Command:
 
 def learners_option(command: Command) -> Command:
     """--models a,b,c."""
-    return click.option("--models", help="Base learners to combine, comma-separated; all finished ones if left out.")(
-        command
-    )
+    words = "Base learners to combine, comma-separated; all finished ones if left out."
+    return click.option("--models", help=words, shell_complete=list_of(trained))(command)
+
+
+def one_task_option(command: Command) -> Command:
+    """--task QC|QI, which must be named."""
+    return click.option("--task", required=True, help="QC or QI.", shell_complete=one_of(tasks))(command)
+
+
+def model_option(command: Command) -> Command:
+    """--model NAME|FILE: a recipe."""
+    words = "Recipe name, or the path of a recipe file."
+    return click.option("--model", required=True, help=words, shell_complete=or_file(one_of(recipes, trained)))(command)
 
 
 def engine_options(command: Command) -> Command:

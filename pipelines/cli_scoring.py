@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli_options import Command, run_folder, run_option
+from pipelines.cli_options import Command, one_task_option, run_folder, run_option
+from pipelines.completion import ensembles, one_of, or_file, students, tasks, trained, translation_recipes
 
 if TYPE_CHECKING:
     from pipelines.pair_scorer import PairScorer
@@ -22,9 +23,21 @@ def scorer_options(command: Command) -> Command:
     """--ensemble, --student, --translate, --table, --glossary, --set: what scores, and how queries are translated."""
     file = click.Path(path_type=Path)
     options = [
-        click.option("--ensemble", help="An ensemble or base learner; the best of the leaderboard if left out."),
-        click.option("--student", help="A distilled student instead: one small model."),
-        click.option("--translate", "recipe", metavar="RECIPE", help="Translate queries that the run does not know."),
+        click.option(
+            "--ensemble",
+            help="An ensemble or base learner; the best of the leaderboard if left out.",
+            shell_complete=one_of(ensembles, trained),
+        ),
+        click.option(
+            "--student", help="A distilled student instead: one small model.", shell_complete=one_of(students)
+        ),
+        click.option(
+            "--translate",
+            "recipe",
+            metavar="RECIPE",
+            help="Translate queries that the run does not know.",
+            shell_complete=or_file(one_of(translation_recipes)),
+        ),
         click.option("--table", "tables", multiple=True, type=file, help="CSV of translations for the recipe."),
         click.option("--glossary", "glossaries", multiple=True, type=file, help="Glossary for the recipe."),
     ]
@@ -37,7 +50,7 @@ def scorer_options(command: Command) -> Command:
 @click.command()
 @click.argument("source", metavar="FILE|-", type=click.Path(path_type=Path))
 @run_option
-@click.option("--task", required=True, help="QC or QI.")
+@one_task_option
 @scorer_options
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write, whole or not at all; stdout if not.")
 @click.option("--format", "output", type=click.Choice(["jsonl", "csv", "parquet"]), help="Of the scores.")
@@ -78,7 +91,13 @@ def score(
 
 @click.command()
 @run_option
-@click.option("--task", "tasks", multiple=True, help="A task; several times for several; all of the run if left out.")
+@click.option(
+    "--task",
+    "names",
+    multiple=True,
+    help="A task; several times for several; all of the run if left out.",
+    shell_complete=one_of(tasks),
+)
 @scorer_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen: this machine alone.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
@@ -87,7 +106,7 @@ def score(
 @click.option("--max-batch", default=256, show_default=True, type=click.IntRange(1), help="Pairs scored together.")
 @click.option("--wait-ms", default=5.0, show_default=True, type=click.FloatRange(0), help="How long a batch fills.")
 @click.option("--max-waiting", default=4096, show_default=True, type=click.IntRange(1), help="Pairs that may wait.")
-def serve(run_dir: Path, tasks: tuple[str, ...], host: str, port: int, **options: Any) -> None:
+def serve(run_dir: Path, names: tuple[str, ...], host: str, port: int, **options: Any) -> None:
     """Answer requests: POST /score with pairs, GET /health, /metrics (Prometheus) and /docs. Needs relstack[serve].
 
     It listens on this machine alone unless --host says otherwise; it knows no users and no encryption: put a proxy
@@ -100,8 +119,8 @@ def serve(run_dir: Path, tasks: tuple[str, ...], host: str, port: int, **options
         **{name: options.pop(name) for name in ("max_pairs", "max_text", "max_batch", "wait_ms", "max_waiting")}
     )
     run = run_folder(run_dir)
-    names = tasks or tuple(task.name for task in run.tasks())
-    app = make_app({name: _scorer(run, name, **options) for name in names}, limits)
+    chosen = names or tuple(task.name for task in run.tasks())
+    app = make_app({name: _scorer(run, name, **options) for name in chosen}, limits)
     listen(app, host=host, port=port)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from pipelines.cli_options import format_option, names_of, run_folder, run_option, set_option, task_option
+from pipelines.completion import ensembles, list_of, one_of, or_file, recipes, trained, word_of
 
 SPLITS_HELP = "Rows to learn from besides train, comma-separated; dev and test, as far as they are there, if left out."
 
@@ -18,14 +19,15 @@ def selftraining_commands() -> list[click.Command]:
 def ensemble_option(command: Any) -> Any:
     """--ensemble NAME."""
     words = "The teacher: stack, blend, or a base learner that is trained for all folds."
-    return click.option("--ensemble", default="stack", show_default=True, help=words)(command)
+    known = one_of(ensembles, trained)
+    return click.option("--ensemble", default="stack", show_default=True, help=words, shell_complete=known)(command)
 
 
 @click.command()
 @run_option
 @task_option
 @ensemble_option
-@click.option("--splits", help=SPLITS_HELP)
+@click.option("--splits", help=SPLITS_HELP, shell_complete=list_of(word_of("dev", "test")))
 @click.option("--confidence", type=float, help="How sure a row must be to be taken; .9 if left out.")
 @click.option("--balance", type=float, help="How far a language may be ahead of its share of rows; 1.25 if left out.")
 @click.option("--soft", is_flag=True, help="All rows, with their scores as soft labels, instead of the sure ones.")
@@ -74,10 +76,15 @@ def pseudo(
 @click.command()
 @run_option
 @task_option
-@click.option("--student", required=True, help="Recipe name, or the path of a recipe file.")
+@click.option(
+    "--student",
+    required=True,
+    help="Recipe name, or the path of a recipe file.",
+    shell_complete=or_file(one_of(recipes)),
+)
 @ensemble_option
 @click.option("--mix", default=0.5, show_default=True, help="Share of the teacher's score in a training row's label.")
-@click.option("--splits", help=f"{SPLITS_HELP} none: train alone.")
+@click.option("--splits", help=f"{SPLITS_HELP} none: train alone.", shell_complete=list_of(word_of("dev", "test")))
 @click.option("--name", help="Name of the student; that of its recipe if left out.")
 @set_option
 @format_option

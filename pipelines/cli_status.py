@@ -15,7 +15,7 @@ from pipelines.cli_options import format_option, run_folder, run_option
 @format_option
 def status(run_dir: Path, by: str, timings: bool, output: Any) -> None:
     """How every job stands and what remains; --by learner: folds done and to do, rows per second."""
-    from pipelines.output import print_table
+    from pipelines.output import print_table, say
     from pipelines.status import job_lines, status_table, time_left
     from pipelines.timing import timing_table
     from pipelines.train import job_table
@@ -28,4 +28,4 @@ def status(run_dir: Path, by: str, timings: bool, output: Any) -> None:
     else:
         lines = job_lines(run)
         print_table(status_table(lines), output)
-        click.echo(time_left(lines), err=True)
+        say(time_left(lines))

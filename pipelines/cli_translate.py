@@ -10,10 +10,12 @@ from pipelines.cli_options import (
     competition_option,
     format_option,
     names_of,
+    one_task_option,
     run_folder,
     run_option,
     set_option,
 )
+from pipelines.completion import TASKS, list_of, one_of, or_file, translation_recipes, word_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +43,11 @@ def source_options(command: Command) -> Command:
         click.option("--data", type=click.Path(path_type=Path), help="Folder with the competition's files."),
         click.option("--run", "run_dir", type=click.Path(path_type=Path), help="A run folder instead."),
         competition_option,
-        click.option("--tasks", help="Tasks of --data, comma-separated; all of the competition if left out."),
+        click.option(
+            "--tasks",
+            help="Tasks of --data, comma-separated; all of the competition if left out.",
+            shell_complete=list_of(word_of(*TASKS)),
+        ),
     ]
     return _decorated(command, options)
 
@@ -51,7 +57,11 @@ def work_options(command: Command) -> Command:
     count = click.IntRange(min=1)
     options = [
         click.option(
-            "--recipe", default="offline", show_default=True, help="Translation recipe: a name or a .toml file."
+            "--recipe",
+            default="offline",
+            show_default=True,
+            help="Translation recipe: a name or a .toml file.",
+            shell_complete=or_file(one_of(translation_recipes)),
         ),
         click.option(
             "--glossary", "glossaries", multiple=True, type=FILE, help="TSV with a column per language. Repeatable."
@@ -118,7 +128,7 @@ def translate(
 
 @click.command()
 @run_option
-@click.option("--task", required=True, help="QC or QI.")
+@one_task_option
 @work_options
 @click.option("--into", help="Languages, comma-separated; those that only dev and test have if left out.")
 @click.option("--back", help="Back-translation by way of these languages, comma-separated, instead.")

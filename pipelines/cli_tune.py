@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli_options import format_option, run_option, set_option
+from pipelines.cli_options import format_option, model_option, one_task_option, run_option, set_option
+from pipelines.completion import folds as folds_of
+from pipelines.completion import list_of
 
 if TYPE_CHECKING:
     from pipelines.study_plan import Tuning
@@ -17,10 +19,16 @@ KEY=log:lo..hi (even over orders of magnitude). Repeatable."""
 
 @click.command()
 @run_option
-@click.option("--task", required=True, help="QC or QI.")
-@click.option("--model", required=True, help="Recipe name, or the path of a recipe file.")
+@one_task_option
+@model_option
 @click.option("--vary", multiple=True, required=True, metavar="KEY=VALUES", help=VARY)
-@click.option("--folds", default="0", show_default=True, help="Held-out folds to score; the others stay fresh.")
+@click.option(
+    "--folds",
+    default="0",
+    show_default=True,
+    help="Held-out folds to score; the others stay fresh.",
+    shell_complete=list_of(folds_of),
+)
 @click.option("--rows", default=4000, show_default=True, help="About so many rows to fit on, and to score, per fold.")
 @click.option("--trials", default=20, show_default=True, help="Trials in all, earlier ones included.")
 @click.option("--metric", type=click.Choice(["f1", "auc", "log-loss"]), default="f1", show_default=True)
@@ -36,7 +44,7 @@ def tune(run_dir: Path, folds: str, workers: int, out: Path | None, output: Any,
     several times at once shares it. The best value is optimistic, because it is chosen on the rows it is measured on:
     train the tuned recipe on folds that the study did not use to see how good it is.
     """
-    from pipelines.output import print_table
+    from pipelines.output import print_table, say
     from pipelines.run_folder import RunFolder
     from pipelines.study_plan import Tuning
     from pipelines.timing import timed
@@ -47,7 +55,7 @@ def tune(run_dir: Path, folds: str, workers: int, out: Path | None, output: Any,
     with timed(run, f"tune {tuning.task}/{tuning.name}"):
         tuned = search(tuning, workers=workers, out=out)
     print_table(tuned.trials, output)
-    click.echo(_advice(tuning, tuned), err=True)
+    say(_advice(tuning, tuned))
 
 
 def _advice(tuning: "Tuning", tuned: "Tuned") -> str:

@@ -387,7 +387,10 @@ def set_key(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     for key in keys[:-1]:
         inner = values.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise CompetitionError(f"--set {shown('.'.join(keys))}: {shown(key)} is not a table of the recipe")
+            raise CompetitionError(
+                f"--set {shown('.'.join(keys))}: {shown(key)} is not a table of the recipe",
+                advice="name the key by its table: --set head.epochs=5",
+            )
         values = inner
     values[keys[-1]] = value
 

@@ -292,13 +292,17 @@ def _refuse_unfit(run: RunFolder, asked: Distillation, recipe: Recipe) -> None:
     if isinstance(recipe, TRANSFORMERS):
         used += [key for key in ("init_from", "joint") if getattr(recipe, key)]
     if not applies(recipe, run.task(asked.task)):
-        raise CompetitionError(f"recipe {asked.student} needs a category path as target; {asked.task} has none")
+        raise CompetitionError(
+            f"recipe {asked.student} needs a category path as target; {asked.task} has none",
+            advice="take another student: --student e5-student",
+        )
     if used:
         raise CompetitionError(
             f"recipe {learner_name(asked.student)} cannot be a student",
             faults=[
                 Fault(key, "set", "left out: a student learns from its teacher and one task's rows") for key in used
             ],
+            advice="copy the recipe without these keys, and name the copy: --student FILE.toml",
         )
 
 

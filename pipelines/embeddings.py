@@ -208,7 +208,10 @@ def load_encoder(weights: Weights, encoder: EncoderSection) -> Any:
             )
             model = SentenceTransformer(modules=[transformer, Pooling(plain.config.get_text_config().hidden_size)])
     if not (trusted or any(isinstance(module, Pooling) for module in model)):
-        raise CompetitionError(f"{weights.name} has no pooling among its modules ({MODULES})")
+        raise CompetitionError(
+            f"{weights.name} has no pooling among its modules ({MODULES})",
+            advice="name weights of a sentence-transformers model: --set weights.name=NAME",
+        )
     if model.tokenizer.model_max_length < encoder.max_length:
         raise CompetitionError(
             f"encoder.max_length {encoder.max_length} is more than {weights.name} can read",

@@ -81,8 +81,8 @@ def _is_current(run: RunFolder, job: Job, by_name: Mapping[str, Job], todo: Cont
 
 
 def _work_off(todo: Sequence[Job], engine: Engine, seconds: Mapping[str, float]) -> None:
-    apart = redirect_stdout(sys.stderr)  # what libraries print of jobs is no data
-    with apart, stopping(engine), progress("jobs", total=len(todo)) as advance:
+    with stopping(engine), progress("jobs", total=len(todo)) as advance, redirect_stdout(sys.stderr):
+        # what libraries print of jobs is no data; redirected last, to where a bar is drawn around it
         failed, skipped = work_off(todo, engine, seconds=seconds, tell=lambda outcome: advance(1))
     if failed:
         raise failure(failed, skipped)

@@ -17,6 +17,7 @@ from competition.fold_store import Folds
 from competition.json_files import Shape, read_json
 from competition.metrics import Interval, f1
 from competition.parquet_files import Kind, read_frame
+from competition.progress import progress
 from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
 from oof.combiner import Combiner
 from oof.crossfit import CrossFitted, Fitted, cross_fit, fit_final
@@ -97,7 +98,11 @@ def make_combiner(name: str, frames: Mapping[str, PredictionFrame], *, seed: int
     """
     if name not in COMBINERS:
         fault = Fault(name, "no combiner has this name", f"one of {', '.join(COMBINERS)}")
-        raise CompetitionError("this ensemble cannot be made", faults=[fault])
+        raise CompetitionError(
+            "this ensemble cannot be made",
+            faults=[fault],
+            advice="relstack ensemble make --run RUN --name mean makes one; relstack ensemble evaluate lists them all",
+        )
     combiner = COMBINERS[name](seed)
     if isinstance(combiner, LightGBMStacker):
         return _suited(combiner, frames)
@@ -110,7 +115,8 @@ def _suited(stack: LightGBMStacker, frames: Mapping[str, PredictionFrame]) -> Li
     """The stacker for what dev and test are like."""
     others = [frame for split, frame in frames.items() if split != "train"]
     stack = replace(stack, paths=has_paths(frames["train"]))
-    excluded = shifted_features(frames["train"], others, paths=stack.paths)
+    with progress("compare features of train with those of dev and test"):
+        excluded = shifted_features(frames["train"], others, paths=stack.paths)
     if excluded:
         log.info("trees do without what differs in dev or test: %s", ", ".join(excluded))
     known = frames["train"].rows["language"].unique()
@@ -137,7 +143,11 @@ def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> 
     rows, folds = run.rows(task), run.folds(task)
     fold = folds.align(rows["train"])
     expected = run.origin(task, {})
-    found = [run.parts.gather(task, name, rows=rows, fold=fold, origin=expected) for name in names]
+    found = []
+    with progress(f"gather {task} scores", total=len(names)) as advance:
+        for name in names:
+            found.append(run.parts.gather(task, name, rows=rows, fold=fold, origin=expected))
+            advance(1)
     frames = {}
     for split in rows:
         frame = _train_rows(rows["train"], folds) if split == "train" else with_novelty(rows[split], rows["train"])

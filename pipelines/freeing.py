@@ -106,7 +106,11 @@ def refuse_freed_weights(run: RunFolder, keys: Iterable[PartKey]) -> None:
             )
             for key in freed
         ]
-        raise CompetitionError("there is nothing to score new rows with", faults=words)
+        raise CompetitionError(
+            "there is nothing to score new rows with",
+            faults=words,
+            advice="make the weights again by the commands above",
+        )
 
 
 def _free(each: Freeable) -> bool:

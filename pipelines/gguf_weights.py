@@ -93,6 +93,7 @@ def read_model(packed: Path) -> Any:
         raise CompetitionError(
             f"{packed.name} as {type(model).__name__}: {len(missing)} parameters would be random",
             faults=[Fault(key, "not in the file") for key in missing],
+            advice=REINSTALL,
         )
     model.config.rms_norm_eps = float(f"{model.config.rms_norm_eps:.6g}")  # 1e-6 went through 32 bits
     return model

@@ -68,7 +68,10 @@ class Network:
                 vocabulary=values["vocab_size"],
             )
         except KeyError as error:
-            raise CompetitionError(f"this config.json does not say its network's {error}") from error
+            raise CompetitionError(
+                f"this config.json does not say its network's {error}",
+                advice="add the key to config.json, or leave this recipe out: --recipes",
+            ) from error
 
     @property
     def matrices(self) -> list[tuple[str, int, int]]:

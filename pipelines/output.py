@@ -5,10 +5,13 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from competition.progress import no_colour
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
     from rich.table import Table
 
 Format = Literal["table", "json", "csv"]
@@ -42,7 +45,6 @@ def print_tables(tables: "Mapping[str, pd.DataFrame]", output: Format) -> None:
 
 def print_wrapped(frame: "pd.DataFrame", *, title: str = "") -> None:
     """Print a table of sentences: its last columns are wrapped, nothing is cut off."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
@@ -51,23 +53,38 @@ def print_wrapped(frame: "pd.DataFrame", *, title: str = "") -> None:
         table.add_column(str(name), no_wrap=bool(short), overflow="fold", ratio=None if short else 1)
     for row in frame.itertuples(index=False):
         table.add_row(*map(_words, row))
-    Console(width=None if sys.stdout.isatty() else PAGE, markup=False, highlight=False).print(table)
+    _console(PAGE).print(table)
 
 
 def table_text(frame: "pd.DataFrame") -> str:
     """`frame` as a table, for narration."""
     from rich.console import Console
 
-    console = Console(width=WIDE)
+    console = Console(width=WIDE, force_terminal=False, no_color=True)
     with console.capture() as captured:
         console.print(_rich_table(frame, ""))
     return captured.get().rstrip()
 
 
 def _print_rich(frame: "pd.DataFrame", title: str) -> None:
+    _console(WIDE).print(_rich_table(frame, title))
+
+
+def _console(width: int) -> "Console":
+    """Stdout: as wide as the terminal, or `width` where there is none; control codes where there is, or as asked for.
+
+    NO_COLOR leaves colours out; FORCE_COLOR, unless it is 0 or empty, keeps them where there is no terminal.
+    """
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else WIDE).print(_rich_table(frame, title))
+    forced = os.environ.get("FORCE_COLOR", "") not in ("", "0") and not no_colour()
+    return Console(
+        width=None if sys.stdout.isatty() else width,
+        force_terminal=forced or sys.stdout.isatty(),
+        no_color=no_colour(),
+        markup=False,
+        highlight=False,
+    )
 
 
 def _rich_table(frame: "pd.DataFrame", title: str) -> "Table":
@@ -96,12 +113,30 @@ def _words(value: object) -> str:
     return str(value)
 
 
+def say(text: str) -> None:
+    """Print `text` on stderr, without secrets; not with ``--quiet``."""
+    import click
+
+    from pipelines.secrets import redacted
+
+    if logging.getLogger("pipelines").isEnabledFor(logging.INFO):
+        click.echo(redacted(text), err=True)
+
+
+class _Narration(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the moment: a bar that is drawn takes its place, and lets lines pass above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def narrate(*, quiet: bool, verbose: bool) -> None:
     """Send our log to stderr, without secrets, and keep the libraries' chatter out of it."""
     from pipelines.secrets import RedactingFormatter, redact_tracebacks
 
     level = logging.WARNING if quiet else logging.INFO
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Narration(sys.stderr)
     handler.setFormatter(RedactingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     redact_tracebacks()

@@ -106,6 +106,7 @@ def learner_models(run: RunFolder, task: Task, learner: str, space: "Workspace")
         raise CompetitionError(
             f"{learner} has not been trained for all folds of {task.name}",
             faults=[Fault(str(key), "no finished part", "made by " + train_command(key)) for key in missing],
+            advice="train the missing folds by the commands above",
         )
     refuse_freed_weights(run, keys)
     return Models(learner, task, tuple(load_folds([run.parts.folder(key) / WEIGHTS for key in keys], space)))

@@ -27,6 +27,7 @@ from competition.fold_store import Folds, load_folds, save_folds
 from competition.folds import CATEGORY_KINDS, FoldPlan
 from competition.mapping import joined_files
 from competition.plan_choice import choose_plan, judged_split
+from competition.progress import progress
 from competition.regular_files import refuse_irregular
 from competition.rows import digest_rows, find_files, read_competition
 from competition.tasks import Task
@@ -77,7 +78,11 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
 
 def clean_splits(splits: dict[str, pd.DataFrame], task: Task, settings: RunSettings) -> dict[str, pd.DataFrame]:
     """Cleaned rows; train limited to about `settings.limit` rows, dev and test always whole."""
-    cleaned = {split: clean(rows, settings.cleaning, task, may_drop=split == "train") for split, rows in splits.items()}
+    cleaned = {}
+    with progress(f"clean {task.name} rows", total=sum(map(len, splits.values()))) as advance:
+        for split, rows in splits.items():
+            cleaned[split] = clean(rows, settings.cleaning, task, may_drop=split == "train")
+            advance(len(rows))
     if settings.limit is not None:
         cleaned["train"] = limit_rows(cleaned["train"], settings.limit, seed=settings.seed)
     return cleaned
@@ -169,7 +174,11 @@ def read_translations(path: Path) -> pd.DataFrame:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         faults.append(Fault(path.name, str(error), "a readable UTF-8 CSV file"))
     if faults:
-        raise CompetitionError("the translations cannot be used", faults=faults)
+        raise CompetitionError(
+            "the translations cannot be used",
+            faults=faults,
+            advice="mend the lines named; relstack translate --data DIR --out FILE.csv writes such a file",
+        )
     columns = {
         "language": [language for language, _ in kept],
         "query": [query for _, query in kept],

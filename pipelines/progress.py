@@ -1,34 +1,18 @@
-"""Progress on stderr: a bar on a terminal, a line at the end otherwise; the machine's threads and peak memory."""
+"""Steps of trainings for whoever listens; the machine's threads and peak memory. Bars: `competition.progress`."""
 
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from competition.progress import progress as progress
 
 log = logging.getLogger(__name__)
 
 _listeners: list[Callable[[int, int], None]] = []
-
-
-@contextmanager
-def progress(words: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """A function that advances the bar by a number of items; what was done and how fast is logged at the end."""
-    started = time.perf_counter()
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            item = bar.add_task(words, total=total)
-            yield lambda count: bar.advance(item, count)
-    else:
-        yield lambda count: None
-    seconds = time.perf_counter() - started
-    log.info("%s: %s in %.1f s (%.0f/s)", words, f"{total:,}", seconds, total / max(seconds, 1e-9))
 
 
 @contextmanager
@@ -39,6 +23,25 @@ def listening(listener: Callable[[int, int], None]) -> Iterator[None]:
         yield
     finally:
         _listeners.remove(listener)
+
+
+@contextmanager
+def steps_shown(words: str) -> Iterator[None]:
+    """Progress of the training steps that are reported in the block; of several processes the first shows it."""
+    advance: Callable[[int], None] | None = None
+    before = 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal advance, before
+        if advance is None:
+            advance = bars.enter_context(progress(words, total=total))
+        advance(done - before)
+        before = done
+
+    with ExitStack() as bars:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            bars.enter_context(listening(show))
+        yield
 
 
 def report_progress(done: int, total: int) -> None:

@@ -217,7 +217,11 @@ def unseen_splits(run: RunFolder, task: str, asked: tuple[str, ...]) -> tuple[st
     there = tuple(split for split in run.splits(task) if split != "train")
     if missing := [split for split in asked if split not in there]:
         faults = [Fault("--splits", split, f"one of {', '.join(there) or 'none'}") for split in missing]
-        raise CompetitionError(f"{task} does not have these rows besides train", faults=faults)
+        raise CompetitionError(
+            f"{task} does not have these rows besides train",
+            faults=faults,
+            advice="leave --splits out: all that are there are taken",
+        )
     return asked or there
 
 
@@ -236,7 +240,10 @@ def counts_table(run: RunFolder, task: str, name: str) -> pd.DataFrame:
 def _splits(run: RunFolder, asked: PseudoLabelling) -> tuple[str, ...]:
     splits = unseen_splits(run, asked.task, asked.splits)
     if not splits:
-        raise CompetitionError(f"{asked.task} has no dev or test rows to label")
+        raise CompetitionError(
+            f"{asked.task} has no dev or test rows to label",
+            advice="add dev or test files to the data, and make the run again in another --run folder",
+        )
     return splits
 
 

@@ -195,7 +195,11 @@ def _settings(store: Store) -> RunSettings:
         return RunSettings.model_validate(tomllib.loads(store.read(SETTINGS).decode()))
     except (ValueError, ValidationError) as error:
         faults = [Fault(f"{store.url}/{SETTINGS}", str(error))]
-        raise CompetitionError("the run in the store is not usable", faults=faults) from error
+        raise CompetitionError(
+            "the run in the store is not usable",
+            faults=faults,
+            advice="push it again from where it was made: relstack push RUN URL",
+        ) from error
 
 
 def _agreed(old: RunSettings, new: RunSettings) -> RunSettings:

@@ -86,8 +86,13 @@ def refuse_unsafe(names: Sequence[str], *, where: str) -> None:
         ...
     competition.errors.CompetitionError: names in a store lead out of the run folder
       s3://bucket/run: 'rows/../../.bashrc'; expected relative paths without ..
+    What to do: look who wrote to the store; pull what is yours by name: --only rows,folds
     """
     bad = [name for name in names if UNSAFE.search(name)]
     if bad:
         faults = [Fault(where, repr(name), "relative paths without ..") for name in bad]
-        raise CompetitionError("names in a store lead out of the run folder", faults=faults)
+        raise CompetitionError(
+            "names in a store lead out of the run folder",
+            faults=faults,
+            advice="look who wrote to the store; pull what is yours by name: --only rows,folds",
+        )

@@ -10,6 +10,7 @@ from competition.artefacts import PROVENANCE, sealing
 from competition.errors import CompetitionError
 from competition.judging import METRICS
 from competition.metrics import auc, f1, f1_interval, paired_difference, score_table
+from competition.progress import progress
 from competition.tasks import Task
 from oof.blend import SingleLearner
 from oof.crossfit import cross_fit, fit_final
@@ -92,9 +93,17 @@ def leaderboard(run: RunFolder) -> Leaderboard:
 def judge(run: RunFolder, task: str, gathered: Gathered) -> list[Judged]:
     """Every gathered base learner and then every ensemble of a task, judged on its rows."""
     frames = gathered.frames
-    alone = [_judged_learner(gathered, name) for name in frames["train"].learners]
     rows = {split: frame.rows for split, frame in frames.items()}
-    return [*alone, *(_judged_ensemble(run, task, name, gathered, rows) for name in ensembles(run, task))]
+    learners, combined = frames["train"].learners, ensembles(run, task)
+    judged: list[Judged] = []
+    with progress(f"judge {task}", total=len(learners) + len(combined)) as advance:
+        for name in learners:
+            judged.append(_judged_learner(gathered, name))
+            advance(1)
+        for name in combined:
+            judged.append(_judged_ensemble(run, task, name, gathered, rows))
+            advance(1)
+    return judged
 
 
 def _judged_learner(gathered: Gathered, name: str) -> Judged:
@@ -242,7 +251,10 @@ def dev_table(run: RunFolder, task: str) -> pd.DataFrame:
     """
     gathered = gather(run, task, complete_learners(run, task))
     if "dev" not in gathered.frames or gathered.frames["dev"].rows["label"].isna().all():
-        raise CompetitionError(f"{task} has no dev file with labels")
+        raise CompetitionError(
+            f"{task} has no dev file with labels",
+            advice="relstack leaderboard without --by language shows the out-of-fold scores",
+        )
     train, dev = gathered.frames["train"], gathered.frames["dev"]
     decisions = {"everything positive": np.ones(dev.n_rows, dtype=np.int8)}
     for name in train.learners:

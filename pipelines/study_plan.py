@@ -179,7 +179,10 @@ def plan_study(tuning: Tuning) -> Plan:
     overrides = (*settings.overrides, *tuning.overrides)
     recipe = load_recipe(tuning.model, overrides)
     if not applies(recipe, task):
-        raise CompetitionError(f"recipe {tuning.model} needs a category path as target; {task.name} has none")
+        raise CompetitionError(
+            f"recipe {tuning.model} needs a category path as target; {task.name} has none",
+            advice="tune another recipe, or --task QC",
+        )
     if recipe.extra is not None:
         raise CompetitionError(
             f"recipe {tuning.model} has extra rows, and a study fits on labelled ones only",

@@ -137,7 +137,10 @@ def _fold_value(plan: Plan, recipe: Recipe, part: FoldRows, scratch: Path) -> fl
     scores = backbone.predict(without_labels(part.held_out), plan.task)
     value = plan.metric.score(part.held_out["label"].to_numpy(dtype=np.int8), scores)
     if not np.isfinite(value):
-        raise CompetitionError(f"fold {part.fold}: {plan.tuning.metric} is {value}: some scores are no numbers")
+        raise CompetitionError(
+            f"fold {part.fold}: {plan.tuning.metric} is {value}: some scores are no numbers",
+            advice="vary keys within smaller ranges, a lower learning rate first",
+        )
     shutil.rmtree(scratch, ignore_errors=True)
     return value
 

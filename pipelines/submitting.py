@@ -66,7 +66,10 @@ def submit(
             "cut": "none" if is_scored(task) else "prior-matched" if prior_matched else "usual",
         }
     if not submissions:
-        raise CompetitionError("there is nothing to submit: no task has dev or test rows")
+        raise CompetitionError(
+            "there is nothing to submit: no task has dev or test rows",
+            advice="add a test or dev file to the data, and make the run again in another --run folder",
+        )
     rates = {task.name: float(run.rows(task.name)["train"]["label"].mean()) for task in run.tasks()}
     made = provenance(seed=run.settings().seed, started=started)
     manifest = {"run": run.root.name, "chosen": chosen, "inputs": inputs, PROVENANCE: made}

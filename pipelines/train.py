@@ -92,7 +92,10 @@ def train(run: RunFolder, key: PartKey) -> Path:
         return run.parts.folder(key)
     origin = run.origin(key.task, origin_values(run, recipe, key))
     if not applies(recipe, task):
-        raise CompetitionError(f"recipe {key.learner} needs a category path as target; {key.task} has none")
+        raise CompetitionError(
+            f"recipe {key.learner} needs a category path as target; {key.task} has none",
+            advice="train it for a task with category paths, or another recipe: --model lexical",
+        )
     rows, folds = run.rows(key.task), run.folds(key.task)
     folds.training_rows(key.fold, rows["train"])  # refuses other rows and absent folds before work begins
     with alone(run.parts.folder(key)):

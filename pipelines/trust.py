@@ -127,7 +127,9 @@ def _read_any(path: Path) -> Any:
         return json.loads(path.read_bytes()) if path.is_file() else None
     except (ValueError, RecursionError) as error:
         raise CompetitionError(
-            "the settings of a model cannot be read", faults=[Fault(str(path), str(error))]
+            "the settings of a model cannot be read",
+            faults=[Fault(str(path), str(error))],
+            advice="fetch the weights again, or name others: --set weights.name=FOLDER",
         ) from error
 
 

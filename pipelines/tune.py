@@ -105,7 +105,11 @@ def _finish(plan: Plan, out: Path | None, *, started: str) -> Tuned:
         complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
         if not complete:
             reasons = [Fault(f"trial {t.number}", t.user_attrs[REASON]) for t in trials if REASON in t.user_attrs]
-            raise CompetitionError("no trial of this study got to its end", faults=reasons)
+            raise CompetitionError(
+                "no trial of this study got to its end",
+                faults=reasons,
+                advice="mend what the reasons name, and begin another study: --study NAME",
+            )
         best = min(complete, key=lambda trial: (-plan.metric.sign * trial.value, trial.number))
         recipe = plan.recipe_of(best.params)
         folds = ",".join(str(part.fold) for part in plan.parts)
@@ -212,4 +216,6 @@ def _refuse_bad_out(tuning: Tuning, out: Path | None) -> None:
         return
     if out.suffix != ".toml" or out.resolve() == recipe_path(tuning.model).resolve():
         fault = Fault("--out", str(out), "a .toml file that is not the recipe itself")
-        raise CompetitionError("the tuned recipe cannot be written there", faults=[fault])
+        raise CompetitionError(
+            "the tuned recipe cannot be written there", faults=[fault], advice="name another file: --out mine.toml"
+        )

@@ -182,7 +182,11 @@ def _from_hub(name: str, revision: str | None) -> Weights | Fault:
             advice="run it again: what has arrived is kept",
         ) from error
     if faults := folder_faults(folder):
-        raise CompetitionError(f"{name} on the hub is not a model that transformers loads", faults=faults)
+        raise CompetitionError(
+            f"{name} on the hub is not a model that transformers loads",
+            faults=faults,
+            advice="name other weights: --set weights.name=NAME",
+        )
     return Weights(name, folder, "hub", folder.name)
 
 

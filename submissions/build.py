@@ -111,7 +111,11 @@ def _checked(
     if np.isnan(threshold).any():
         faults.append(Fault(task.name, "the threshold is NaN", "a number"))
     if faults:
-        raise CompetitionError(f"{task.name}: the scores cannot be cut", faults=faults)
+        raise CompetitionError(
+            f"{task.name}: the scores cannot be cut",
+            faults=faults,
+            advice="relstack verify RUN names the scores that are damaged",
+        )
     return index, values
 
 

@@ -52,7 +52,7 @@ def _source(path: Path, task: Task) -> Source:
         files = [path / name for name in names if (path / name).is_file()]
         if not files:
             found = f"holds neither {' nor '.join(names)}" if len(names) > 1 else f"does not hold {names[0]}"
-            raise CompetitionError(f"{path} {found}")
+            raise CompetitionError(f"{path} {found}", advice="name a folder that relstack submit wrote, or its zip")
         path = files[0]
     if path.suffix != ".zip":
         return find_sources(path, [task])[0][0]

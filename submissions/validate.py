@@ -109,7 +109,7 @@ def _value_faults(submission: Submission) -> list[Fault]:
 
 
 def _is_value(value: int | np.integer | float, *, is_score: bool) -> bool:
-    return not isinstance(value, bool) and (is_score or not isinstance(value, float)) and 0 <= value <= 1
+    return not isinstance(value, bool) and (is_score or not isinstance(value, float)) and bool(0 <= value <= 1)
 
 
 def expected_fields(rows: pd.DataFrame) -> dict[RowId, Fields]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from competition.artefacts import discard, heal, partial, publish, sha256, write_manifest
 from competition.errors import CompetitionError, Fault
+from competition.progress import progress
 from competition.tasks import Task
 from submissions.build import (
     MANIFEST_NAME,
@@ -98,8 +99,10 @@ def write_submission(
     discard(work)  # of a process that was killed
     work.mkdir(parents=True)
     try:
-        _write_files(work, submissions, rows, manifest=manifest, train_rates=train_rates or {})
-        validation = validate_files(work, rows, tasks, train_rates=train_rates)
+        with progress("write the submission"):
+            _write_files(work, submissions, rows, manifest=manifest, train_rates=train_rates or {})
+        with progress("validate the submission"):
+            validation = validate_files(work, rows, tasks, train_rates=train_rates)
         publish(work, folder)
     finally:
         discard(work)

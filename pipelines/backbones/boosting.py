@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from competition.progress import progress
 from pipelines.targets import Targets
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class Boosting:
             "force_row_wise": True,
             "verbose": -1,
         }
-        return lgb.train(parameters, lgb.Dataset(features[places], labels, weight=weights), self.rounds)
+        rows = lgb.Dataset(features[places], labels, weight=weights)
+        with progress(f"trees on {len(labels):,} rows", total=self.rounds) as advance:
+            return lgb.train(parameters, rows, self.rounds, callbacks=[lambda env: advance(1)])
 
 
 def probabilities(booster: "lgb.Booster", features: np.ndarray, *, threads: int) -> np.ndarray:

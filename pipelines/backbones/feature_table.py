@@ -14,6 +14,7 @@ import pandas as pd
 from filelock import FileLock
 
 from competition.errors import CompetitionError, Fault
+from competition.progress import progress
 from pipelines.backbones.candidates import QUERY
 from pipelines.backbones.protocol import Workspace
 
@@ -132,11 +133,12 @@ def _damaged(path: Path, found: str) -> CompetitionError:
 def _write(path: Path, n_rows: int, pieces: Iterator[np.ndarray]) -> None:
     """Write numpy's own format, by ordinary writes: a full disk is an error of theirs, in a mapped file it kills."""
     written = 0
-    with path.open("wb") as file:
+    with path.open("wb") as file, progress(f"{path.name.lstrip('.').split('-')[0]} features", total=n_rows) as advance:
         for values in pieces:
             if not written:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (n_rows, values.shape[1])}
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(np.ascontiguousarray(values, dtype="<f4").data)
             written += len(values)
+            advance(len(values))
     assert written == n_rows, f"{written} rows of {n_rows}"

@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from competition.categories import leaf, levels
 from competition.errors import CompetitionError, Fault
+from competition.progress import progress
 from competition.tasks import Task
 from oof.trees import load_booster
 from pipelines.array_files import read_arrays
@@ -182,7 +183,8 @@ class Lexical:
         features = sparse.hstack([sparse.csr_matrix((dense - mean) / scale), ngrams], format="csr")
         model = LogisticRegression(C=self.recipe.head.c, solver="liblinear", tol=LINEAR_TOLERANCE,
                                    random_state=self.workspace.seed)  # fmt: skip
-        model.fit(features[places], labels, sample_weight=weights)
+        with progress(f"linear head on {len(labels):,} rows"):
+            model.fit(features[places], labels, sample_weight=weights)
         return Linear(mean, scale, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
 
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from competition.progress import progress
 from pipelines.backbones.losses import refuse_bad_weights
 from pipelines.targets import Targets
 
@@ -115,16 +116,18 @@ def fit_head(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps)
         wanted = torch.from_numpy(targets.labels.astype(np.float32))
         weights = None if targets.weights is None else torch.from_numpy(targets.weights.astype(np.float32))
-        for _ in range(epochs):
-            for rows in torch.split(torch.randperm(len(vectors), generator=generator), BATCH):
-                logits = module(torch.from_numpy(vectors.features(rows.numpy())))
-                weight = None if weights is None else weights[rows]
-                loss = functional.binary_cross_entropy_with_logits(logits, wanted[rows], weight=weight)
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                schedule.step()
-            refuse_bad_weights(module, step=schedule.last_epoch)
+        with progress(f"head on {len(vectors):,} rows", total=epochs) as advance:
+            for _ in range(epochs):
+                for rows in torch.split(torch.randperm(len(vectors), generator=generator), BATCH):
+                    logits = module(torch.from_numpy(vectors.features(rows.numpy())))
+                    weight = None if weights is None else weights[rows]
+                    loss = functional.binary_cross_entropy_with_logits(logits, wanted[rows], weight=weight)
+                    optimiser.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimiser.step()
+                    schedule.step()
+                refuse_bad_weights(module, step=schedule.last_epoch)
+                advance(1)
     return module.eval()
 
 

@@ -15,7 +15,7 @@ from pipelines.backbones.pair_model import (
     with_head,
     with_row_heads,
 )
-from pipelines.backbones.protocol import DETAILS
+from pipelines.backbones.protocol import DETAILS, TRAIN_AGAIN
 from pipelines.backbones.sharding import below, is_first_process, whole_weights
 from pipelines.backbones.two_towers import N_LABELS
 from pipelines.config import TransformerRecipe, TwoTowersRecipe
@@ -153,12 +153,16 @@ def saved_lora(folder: Path) -> Any:
 
     file, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     if not weights.is_file():
-        raise CompetitionError("an adapter has no weights", faults=[Fault(str(weights), "no such file")])
+        raise CompetitionError(
+            "an adapter has no weights", faults=[Fault(str(weights), "no such file")], advice=TRAIN_AGAIN
+        )
     try:
         values = json.loads(file.read_bytes())
         return LoraConfig(**{key: values[key] for key in LORA_KEYS if key in values}, inference_mode=True)
     except (OSError, ValueError, TypeError) as error:
-        raise CompetitionError("an adapter cannot be read", faults=[Fault(str(file), str(error))]) from error
+        raise CompetitionError(
+            "an adapter cannot be read", faults=[Fault(str(file), str(error))], advice=TRAIN_AGAIN
+        ) from error
 
 
 def _stored(folder: Path, *, trust_remote_code: bool) -> Weights:

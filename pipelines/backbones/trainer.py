@@ -19,7 +19,7 @@ from pipelines.backbones.scoring import Logits
 from pipelines.backbones.sharding import fsdp_settings, is_sharded, n_processes
 from pipelines.backbones.tensors_only import tensors_only
 from pipelines.backbones.vocabulary import trimmed_vocabulary
-from pipelines.progress import report_progress
+from pipelines.progress import report_progress, steps_shown
 from pipelines.sections import TrainingSection
 from pipelines.trackers import log_metrics
 
@@ -88,7 +88,7 @@ def train_network(
             checkpoint = last_checkpoint(Path(trainer.args.output_dir))
         if checkpoint:
             log.info("going on from %s", checkpoint)
-        with tensors_only(checkpoint):
+        with tensors_only(checkpoint), steps_shown("training steps"):
             trainer.train(resume_from_checkpoint=checkpoint)
         refuse_bad_weights(model, step=trainer.state.global_step)
         assert is_sharded(model) == bool(trainer.args.fsdp), "shared out where asked for, and nowhere else"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from competition.errors import CompetitionError, Fault
+from competition.progress import progress
 from pipelines.report import N_ROWS
 from pipelines.report.auditing import audit_section
 from pipelines.report.blocks import Section
@@ -70,10 +71,18 @@ def make_page(run: RunFolder, *, n_rows: int) -> Page:
             advice=f"see what is missing: relstack status --run {run.root}",
         )
     rows = _rows(views, n_rows, seed=run.settings().seed)
+    tasks: dict[str, tuple[Section, ...]] = {}
+    with progress("report sections", total=len(views) * len(SECTIONS)) as advance:
+        for view in views:
+            made = []
+            for section in SECTIONS:
+                made.append(section(view))
+                advance(1)
+            tasks[view.task.name] = tuple(made)
     return Page(
         title=run.root.resolve().name,
         facts=_facts(run, views),
-        tasks={view.task.name: tuple(section(view) for section in SECTIONS) for view in views},
+        tasks=tasks,
         bare=tuple(task.name for task in bare),
         effort=effort_section(run, views),
         browsed=tuple(Browsed(pool.task, len(choice.positions), len(pool.rows), choice.kinds) for pool, choice in rows),

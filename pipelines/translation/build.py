@@ -46,7 +46,11 @@ def build_translator(name: str, resources: Resources, *, overrides: Sequence[str
             faults.append(Fault(step, error.summary, error.advice))
             faults += error.faults
     if faults:
-        raise CompetitionError(f"the steps of {name} cannot all be taken", faults=faults)
+        raise CompetitionError(
+            f"the steps of {name} cannot all be taken",
+            faults=faults,
+            advice="install or name what the steps need, or take another recipe: --recipe table --table FILE.csv",
+        )
     return Chain(translators, recipe.steps, recipe.languages)
 
 

@@ -33,7 +33,11 @@ def read_glossaries(files: Sequence[Path]) -> dict[str, list[str]]:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             faults.append(Fault(file.name, str(error), "a readable UTF-8 file"))
     if faults:
-        raise CompetitionError("the glossary cannot be used", faults=faults)
+        raise CompetitionError(
+            "the glossary cannot be used",
+            faults=faults,
+            advice="mend the lines named: tab-separated, a column per language, its codes in the first line",
+        )
     languages = dict.fromkeys(language for table in tables for language in table)
     sizes = [max((len(names) for names in table.values()), default=0) for table in tables]
     return {
