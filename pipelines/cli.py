@@ -12,6 +12,7 @@ import click
 from pipelines.cli_check import check
 from pipelines.cli_ensembles import ensemble_commands
 from pipelines.cli_estimates import estimate_commands, plan_options, show_plan
+from pipelines.cli_handover import handover_commands
 from pipelines.cli_integrity import integrity_commands
 from pipelines.cli_models import model_commands
 from pipelines.cli_options import (
@@ -313,7 +314,7 @@ def run(
     _report(folder)
 
 
-for _command in integrity_commands():
+for _command in [*handover_commands(), *integrity_commands()]:
     main.add_command(_command)
 
 

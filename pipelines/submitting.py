@@ -41,7 +41,7 @@ def submit(
         if not there:
             log.warning("%s has no %s rows, so it is not in the submission", task.name, split or "test or dev")
             continue
-        entry_ = _choose(board, task.name, choice)
+        entry_ = choose(board, task.name, choice)
         frame = run.rows(task.name)[there[0]]
         scores = final_scores(run, entry_, there[0], frame["id"])
         cuts = _matched(run, entry_, scores) if prior_matched else (scores, _thresholds(run, entry_, frame))
@@ -103,7 +103,14 @@ def _matched(run: RunFolder, chosen: Entry, scores: np.ndarray) -> tuple[np.ndar
     return calibrated, threshold
 
 
-def _choose(board: Leaderboard, task: str, choice: str) -> Entry:
+def choose(board: Leaderboard, task: str, choice: str) -> Entry:
+    """The entry of a task called `choice`; for ``best`` the ensemble of the highest cross-fitted F1.
+
+    Raises
+    ------
+    CompetitionError
+        None is called so.
+    """
     entries = [each for each in board.entries if each.task == task]
     if choice == "best":
         entries = [each for each in entries if each.kind != "base"] or entries

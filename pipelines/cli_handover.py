@@ -1,0 +1,42 @@
+"""Commands that hand a run over: card, export, apply, upload."""
+
+from pathlib import Path
+
+import click
+
+from pipelines.cli_options import run_folder, run_option
+
+
+def handover_commands() -> list[click.Command]:
+    """The commands of this file, in the order of the work."""
+    return [export, apply]
+
+
+@click.command()
+@run_option
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder, or FILE.zip.")
+@click.option("--ensemble", default="best", show_default=True, help="An ensemble or base learner, or best.")
+@click.option("--max-mb", type=click.FloatRange(min=0, min_open=True), help="What the contest allows, in MB unpacked.")
+def export(run_dir: Path, out: Path, ensemble: str, max_mb: float | None) -> None:
+    """Write the contest's code package: weights, scripts/predict.sh, scripts/train.sh, requirements, the source.
+
+    Its predict.sh gives the run's own submission where it is given the run's own files.
+    """
+    from pipelines.handover.exporting import export as write_package
+
+    limit = None if max_mb is None else int(max_mb * 10**6)
+    print(write_package(run_folder(run_dir), out, choice=ensemble, max_bytes=limit))
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder for the submission.")
+@click.option("--split", type=click.Choice(["dev", "test"]), help="What to score; test, or dev without a test.")
+def apply(model: Path, data: Path, out: Path, split: str | None) -> None:
+    """Score the contest's files in DATA with an exported MODEL, and write the validated submission."""
+    from pipelines.handover.model import apply as score_files
+
+    files = score_files(model, data, out, split=split)
+    click.echo(f"validation {files.validation}", err=True)
+    print(files.zip)
