@@ -9,7 +9,19 @@ from pipelines.cli_options import run_folder, run_option
 
 def handover_commands() -> list[click.Command]:
     """The commands of this file, in the order of the work."""
-    return [export, apply]
+    return [card, export, apply]
+
+
+@click.command()
+@run_option
+@click.option("--submission", default="final", show_default=True, help="Name of the submission.")
+@click.option("--out", type=click.Path(path_type=Path), help="A new folder; RUN/cards/SUBMISSION if left out.")
+@click.option("--dataset", "datasets", multiple=True, help="A data set on the hub that the card names. Repeatable.")
+def card(run_dir: Path, submission: str, out: Path | None, datasets: tuple[str, ...]) -> None:
+    """Write a model card of a submission, and beside it what makes the same submission again: reproduce.sh."""
+    from pipelines.handover.card import card as write_card
+
+    print(write_card(run_folder(run_dir), submission=submission, out=out, datasets=datasets))
 
 
 @click.command()

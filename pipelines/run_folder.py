@@ -128,6 +128,10 @@ class RunFolder:
         """Folder of one submission."""
         return self.root / "submissions" / name
 
+    def card(self, submission: str) -> Path:
+        """Folder of the model card of one submission."""
+        return self.root / "cards" / submission
+
     def pretrained(self, task: str, name: str) -> Path:
         """Folder of the pretrained weights of one name, for fold training of a task."""
         return self.root / "pretrained" / task / name

@@ -90,8 +90,8 @@ def _write(work: Path, what: Contents, choice: str) -> None:
     splits = [f"test_{task}, or dev_{task}" for task in what.chosen]
     write_script(work / "scripts" / "predict.sh", filled("predict.sh.j2", files="; ".join(splits)))
     title = "Trains everything again and writes the submission."
-    train = filled("again.sh.j2", title=title, code=True, by_hand=by_hand(run), commands=commands(run, wanted),
-                   name=wanted.name)  # fmt: skip
+    train = filled("again.sh.j2", title=title, code=True, by_hand=by_hand(run), folders=(),
+                   commands=commands(run, wanted), name=wanted.name)  # fmt: skip
     write_script(work / "scripts" / "train.sh", train)
     lines = requirements(sorted(packages_of(run)))
     (work / "requirements.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")

@@ -83,7 +83,7 @@ def contents(run: RunFolder, choice: str = "best") -> Contents:
         words = [Fault(name, "could run code when it is read", "safetensors, JSON or text") for name in pickles]
         raise CompetitionError("a package must not hold pickles", faults=words, advice="train these parts again")
     recipes = [recipe_values(run.recipe(name)) for each in chosen.values() for name in each.learners]
-    return Contents(run, chosen, files, _base_names(recipes))
+    return Contents(run, chosen, files, base_names(recipes))
 
 
 def chosen_of(run: RunFolder, entry: Entry) -> Chosen:
@@ -164,7 +164,7 @@ def _model_of(run: RunFolder, task: str, name: str) -> dict[str, Path]:
     return {key: file for key, file in _below(run, [folder]).items() if file.name not in NOT_SCORES}
 
 
-def _base_names(recipes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def base_names(recipes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Local folders that recipes name -> their place in the model; two of one name are told apart."""
     names: dict[str, str] = {}
     for name in dict.fromkeys(_weights_named(recipes)):

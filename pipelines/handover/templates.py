@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -18,6 +21,7 @@ def filled(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    world.filters["table"] = markdown_table
     return world.get_template(template).render(**values)
 
 
@@ -26,3 +30,29 @@ def write_script(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
     path.chmod(0o755)
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    r"""A table as Markdown: fractions with four places, large numbers with separators, nothing for what is missing.
+
+    Examples
+    --------
+    >>> print(markdown_table(pd.DataFrame({"name": ["a|b"], "f1": [0.5], "rows": [12000], "dev": [None]})))
+    | name | f1 | rows | dev |
+    |---|---|---|---|
+    | a\|b | 0.5000 | 12,000 |  |
+    """
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
+    lines += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    head, rule, *body = ["| " + " | ".join(cells) + " |" for cells in lines]
+    return "\n".join([head, rule.replace(" ", ""), *body])
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN alone differs from itself
+        return ""
+    if isinstance(value, float | np.floating):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return f"{value:,}"
+    return " ".join(str(value).replace("|", "\\|").split())

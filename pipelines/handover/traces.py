@@ -1,10 +1,12 @@
 """What must not leave the building: secrets, and paths of this machine."""
 
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from competition.artefacts import sha256
 from competition.errors import CompetitionError, Fault
 from pipelines.run_folder import RunFolder
 from pipelines.secrets import redacted
@@ -41,6 +43,16 @@ def refuse_traces(folder: Path, run: RunFolder, *, besides: Iterable[str] = ()) 
             faults=faults,
             advice="name weights and recipes by relative paths or hub names, and give secrets by environment variable",
         )
+
+
+def copy_clean(source: Path, target: Path, run: RunFolder) -> None:
+    """Copy a text that holds neither; of another one only its SHA-256 is written, as ``<name>.sha256``."""
+    text = source.read_text(encoding="utf-8", errors="replace")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if redacted(text) == text and not re.search("|".join(_places(run)), text):
+        shutil.copyfile(source, target)
+    else:
+        target.with_name(f"{target.name}.sha256").write_text(f"{sha256(source)}  {target.name}\n", encoding="utf-8")
 
 
 def _texts(folder: Path, besides: Iterable[str]) -> Iterator[Path]:
