@@ -9,7 +9,7 @@ from pipelines.cli_options import run_folder, run_option
 
 def handover_commands() -> list[click.Command]:
     """The commands of this file, in the order of the work."""
-    return [card, export, apply]
+    return [card, export, apply, upload]
 
 
 @click.command()
@@ -52,3 +52,32 @@ def apply(model: Path, data: Path, out: Path, split: str | None) -> None:
     files = score_files(model, data, out, split=split)
     click.echo(f"validation {files.validation}", err=True)
     print(files.zip)
+
+
+@click.command()
+@run_option
+@click.option("--submission", default="final", show_default=True, help="Name of the submission.")
+@click.option("--to", "address", required=True, metavar="HOST:CONTEST", help="kaggle:CONTEST.")
+@click.option("--file", help="One of the submission's files; its CSV if there is one task, else the zip.")
+@click.option("--message", default="", help="What the host keeps beside it; the submission's name if left out.")
+@click.option("--max-mb", type=click.FloatRange(min=0, min_open=True), default=100, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Check everything, send nothing.")
+def upload(
+    run_dir: Path, submission: str, address: str, file: str | None, message: str, max_mb: float, dry_run: bool
+) -> None:
+    """Send a submission to a contest's host, once rows, format, size, earlier uploads and what is left today are checked.
+
+    Credentials are those of the host's own package. Exit code 75: the host does not answer, try again.
+    """
+    from pipelines.handover.hosts import host_of
+    from pipelines.handover.uploading import check_upload
+    from pipelines.handover.uploading import upload as send
+
+    run, (host, competition) = run_folder(run_dir), host_of(address)
+    limit = int(max_mb * 10**6)
+    checked = check_upload(run, host, competition, submission=submission, file=file, max_bytes=limit)
+    click.echo(str(checked), err=True)
+    if dry_run:
+        click.echo("nothing was sent", err=True)
+        return
+    print(send(run, host, competition, checked=checked, message=message or submission).said)

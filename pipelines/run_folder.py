@@ -128,6 +128,11 @@ class RunFolder:
         """Folder of one submission."""
         return self.root / "submissions" / name
 
+    @property
+    def uploads_file(self) -> Path:
+        """What was uploaded to contests' hosts."""
+        return self.root / "uploads.json"
+
     def card(self, submission: str) -> Path:
         """Folder of the model card of one submission."""
         return self.root / "cards" / submission

@@ -32,9 +32,7 @@ TAGS = ("relstack", "search-relevance", "multilingual", "ensemble")
 EXPECTED = "expected.sha256"
 
 
-def card(
-    run: RunFolder, *, submission: str = "final", out: Path | None = None, datasets: Sequence[str] = ()
-) -> Path:
+def card(run: RunFolder, *, submission: str = "final", out: Path | None = None, datasets: Sequence[str] = ()) -> Path:
     """The folder with the card ``README.md`` of a submission, and what makes the submission again.
 
     Parameters
@@ -151,7 +149,7 @@ def _results(facts: TaskFacts) -> list[Any]:
 
 def _refuse_metadata(data: "ModelCardData") -> None:
     """What the hub's validator looks at, as far as that can be told without a network."""
-    values = data.to_dict()
+    values = _values(data)
     faults = [
         Fault("language", repr(code), "a code of two or three letters")
         for code in values.get("language", [])
@@ -167,6 +165,10 @@ def _refuse_metadata(data: "ModelCardData") -> None:
     ]
     if faults:
         raise CompetitionError("the hub would refuse this card", faults=faults)
+
+
+def _values(data: Any) -> dict[str, Any]:
+    return dict(data.to_dict())
 
 
 def _is_hub_name(name: str) -> bool:
@@ -197,7 +199,7 @@ def _content(
         seed=run.settings().seed,
         cleaning=run.settings().cleaning,
         translated=run.translations_file.is_file(),
-        hours=sum(part.fit_seconds + part.predict_seconds for part in parts) / 3600,
+        spent=duration(sum(part.fit_seconds + part.predict_seconds for part in parts)),
         cpus=sorted({str(each["cpu"]) for each in hardware if each.get("cpu")}),
         gpus=sorted({str(gpu) for each in hardware for gpu in each.get("gpus") or []}),
         versions=manifest["provenance"]["versions"],
@@ -206,8 +208,19 @@ def _content(
         relstack=importlib.metadata.version("relstack"),
     )
     content = f"---\n{data.to_yaml()}\n---\n\n{body}"
-    assert ModelCard(content).data.to_dict() == data.to_dict(), "a card reads back as it was written"
+    assert _values(ModelCard(content).data) == _values(data), "a card reads back as it was written"
     return content
+
+
+def duration(seconds: float) -> str:
+    """A duration in words.
+
+    Examples
+    --------
+    >>> duration(42.4), duration(9000)
+    ('42 seconds', '2.5 hours')
+    """
+    return f"{seconds:,.0f} seconds" if seconds < 3600 else f"{seconds / 3600:,.1f} hours"
 
 
 def _submission(run: RunFolder, name: str) -> dict[str, Any]:

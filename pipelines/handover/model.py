@@ -2,22 +2,22 @@
 
 ``texts/<task>.parquet`` has the distinct pairs of the run's files: base learners know their corpus from them (which
 targets a query stands with, the category tree), stackers whether a row's language or target is new. Beside it lie
-``run.toml``, the translations, the weights of the chosen base learners and the fitted combiner, and a manifest with
-every hash. A local folder that weights came from is in ``base/``, and is named relative to the model.
+``run.toml``, the translations, what was chosen for each task, the weights of its base learners and the fitted combiner,
+and a manifest with every hash. A local folder that weights came from is in ``base/``, and is named relative to the model.
 """
 
 import contextlib
+import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from competition.artefacts import MANIFEST, verify
+from competition.artefacts import MANIFEST, PROVENANCE, is_finished, verify
 from competition.cleaning import clean
 from competition.errors import CompetitionError, Fault
 from competition.json_files import Shape, read_json
@@ -56,7 +56,6 @@ CHOSEN_SHAPE: dict[str, Shape] = {
     "cuts": dict[str, float],
     "train_rate": float,
 }
-SHAPE: dict[str, Shape] = {"chosen": dict[str, CHOSEN_SHAPE]}
 EXPORT_AGAIN = "export it again: relstack export --run RUN --out DIR"
 FRAME_COLUMNS = ["id", "language", "query", "target", "query_en", *NOVELTY]
 
@@ -86,10 +85,16 @@ class Chosen:
     train_rate: float
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> "Chosen":
-        """What a manifest holds of it."""
+    def read(cls, path: Path) -> "Chosen":
+        """What `write` wrote."""
+        values = read_json(path, CHOSEN_SHAPE, what="an exported model", advice=EXPORT_AGAIN)
         known = {key: values[key] for key in CHOSEN_SHAPE}
         return cls(**{**known, "learners": tuple(values["learners"])})
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON; numbers come back to the last bit."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,11 @@ class ExportedModel:
         CompetitionError
             There is none, or a file is missing, changed, or not in its manifest.
         """
-        values = read_json(root / MANIFEST, SHAPE, what="an exported model", advice=EXPORT_AGAIN)
+        if not is_finished(root):
+            raise CompetitionError(f"{root} is no exported model: it has no {MANIFEST}", advice=EXPORT_AGAIN)
         if faults := verify(root):
             raise CompetitionError("an exported model is not as it was written", faults=faults, advice=EXPORT_AGAIN)
-        return cls(root, {task: Chosen.from_values(each) for task, each in values["chosen"].items()})
+        return cls(root, {task: Chosen.read(chosen_file(root, task)) for task in RunFolder(root).settings().tasks})
 
     @property
     def run(self) -> RunFolder:
@@ -134,6 +140,11 @@ class ExportedModel:
 def texts_file(root: Path, task: str) -> Path:
     """Where a model keeps the pairs of a task."""
     return root / "texts" / f"{task}.parquet"
+
+
+def chosen_file(root: Path, task: str) -> Path:
+    """Where a model keeps what scores a task."""
+    return root / "chosen" / f"{task}.json"
 
 
 def apply(root: Path, data: Path, out: Path, *, split: str | None = None) -> SubmissionFiles:
@@ -162,7 +173,7 @@ def apply(root: Path, data: Path, out: Path, *, split: str | None = None) -> Sub
     rates = {name: model.chosen[name].train_rate for name in files}
     made = provenance(seed=model.run.settings().seed, started=started)
     with alone(out):
-        return write_submission(out, submissions, rows, manifest={"provenance": made}, train_rates=rates)
+        return write_submission(out, submissions, rows, manifest={PROVENANCE: made}, train_rates=rates)
 
 
 def files_to_score(model: ExportedModel, data: Path, split: str | None) -> dict[str, Path]:

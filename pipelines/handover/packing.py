@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from oof.store import PartKey
 from pipelines.config import recipe_values
 from pipelines.ensembling import ensemble_cuts, part_manifests, read_manifest
 from pipelines.freeing import refuse_freed_weights
-from pipelines.handover.model import BASE, TEXTS, Chosen, texts_file
+from pipelines.handover.model import BASE, TEXTS, Chosen, chosen_file, texts_file
 from pipelines.provenance import versions
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.scoreboard import leaderboard
@@ -110,7 +110,8 @@ def write_model(what: Contents, folder: Path) -> Path:
             _without_places(target, what)
     for source, name in what.base.items():
         shutil.copytree(source, work / name)
-    for task in what.chosen:
+    for task, each in what.chosen.items():
+        each.write(chosen_file(work, task))
         texts_file(work, task).parent.mkdir(parents=True, exist_ok=True)
         texts_of(run.rows(task)).to_parquet(texts_file(work, task), index=False)
     if run.translations_file.is_file():
@@ -118,7 +119,6 @@ def write_model(what: Contents, folder: Path) -> Path:
     RunFolder(work).write_settings(portable(run.settings(), what.learners, tasks=tuple(what.chosen)))
     made_of = [part_manifests(run, task, each.learners) for task, each in what.chosen.items()]
     record = {
-        "chosen": {task: asdict(each) for task, each in what.chosen.items()},
         "inputs": {name: digest for each in made_of for name, digest in each.items()},
         "versions": versions(),
     }
@@ -129,7 +129,7 @@ def texts_of(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The distinct pairs of all splits, sorted, and whether train has them; no ids, no labels."""
     pair = [name for name in TEXTS if name != "in_train"]
     frames = [frame[pair].assign(in_train=split == "train") for split, frame in rows.items()]
-    return pd.concat(frames).groupby(pair, sort=True, as_index=False)["in_train"].any()
+    return pd.concat(frames).groupby(pair, sort=True)["in_train"].any().reset_index()
 
 
 def portable(settings: RunSettings, learners: Sequence[str], *, tasks: tuple[str, ...]) -> RunSettings:

@@ -52,7 +52,8 @@ def _cell(value: Any) -> str:
     if value is None or value != value:  # NaN alone differs from itself
         return ""
     if isinstance(value, float | np.floating):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
+        number = float(value)
+        return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4f}"
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return f"{value:,}"
     return " ".join(str(value).replace("|", "\\|").split())
