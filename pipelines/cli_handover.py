@@ -65,7 +65,7 @@ def apply(model: Path, data: Path, out: Path, split: str | None) -> None:
 def upload(
     run_dir: Path, submission: str, address: str, file: str | None, message: str, max_mb: float, dry_run: bool
 ) -> None:
-    """Send a submission to a contest's host, once rows, format, size, earlier uploads and what is left today are checked.
+    """Send a submission to a contest's host; rows, format, size, earlier uploads and what is left today are checked.
 
     Credentials are those of the host's own package. Exit code 75: the host does not answer, try again.
     """

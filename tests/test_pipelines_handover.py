@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from competition.artefacts import verify
+from competition.artefacts import sha256, verify
 from competition.errors import CompetitionError
 from pipelines.cli import main
 from pipelines.handover.card import card
@@ -235,7 +235,7 @@ def test_a_card_says_what_matters(card_folder: Path, finished_run: Path) -> None
     text = (card_folder / "README.md").read_text(encoding="utf-8")
     for words in ("## Limits and risks", "languages that training never saw (ar, de, id, it, pl, vn)",
                   "### Folds and leaks", "Energy was not measured", RunFolder(finished_run).folds("QI").digest,
-                  hashlib.sha256((finished_run / "submissions/final/submit.zip").read_bytes()).hexdigest()):  # fmt: skip
+                  sha256(finished_run / "submissions/final/submit.zip")):  # fmt: skip
         assert words in text
     assert not verify(card_folder)
 
@@ -322,14 +322,14 @@ def test_a_changed_file_is_not_uploaded(run: RunFolder) -> None:
     path = run.submission("final") / "submit.zip"
     with zipfile.ZipFile(path, "a") as archive:
         archive.comment = b"changed"
-    with pytest.raises(CompetitionError, match="was changed since"):
+    with pytest.raises(CompetitionError, match="is not the file that was written"):
         check_upload(run, Desk(), "shop", file="submit.zip")
 
 
 def test_a_file_of_other_rows_is_not_uploaded(run: RunFolder) -> None:
     path = run.submission("final") / "submit_QI.csv"
     path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]), encoding="utf-8")
-    with pytest.raises(CompetitionError, match="submit_QI.csv"):
+    with pytest.raises(CompetitionError, match=r"submit_QI\.csv"):
         check_upload(run, Desk(), "shop")
 
 
@@ -410,13 +410,13 @@ def kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Seen]:
     seen.port = server.server_address[1]
     for name in [name for name in os.environ if name.startswith("KAGGLE")]:
         monkeypatch.delenv(name)
-    settings = {"KAGGLE_API_ENVIRONMENT": "TEST", "KAGGLE_USERNAME": "nobody", "KAGGLE_KEY": "key-of-nobody",
+    settings = {"KAGGLE_USERNAME": "nobody", "KAGGLE_KEY": "key-of-nobody",
                 "KAGGLE_CONFIG_DIR": str(tmp_path)}  # fmt: skip
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     from kagglesdk import kaggle_env
 
-    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.TEST, f"http://localhost:{seen.port}")
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, f"http://localhost:{seen.port}")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield seen
@@ -460,6 +460,7 @@ def test_what_kaggle_refuses_is_told_from_what_is_worth_retrying(
     kaggle.status[where] = status
     done = CliRunner().invoke(main, ["upload", "--run", str(run.root), "--to", "kaggle:shop"])
     assert done.exit_code == code, done.output
+    assert kaggle.asked[-1][0] == where
     assert (run.submission("final") / "submit_QI.csv").is_file()
     assert not run.uploads_file.exists()
 
@@ -469,6 +470,7 @@ def test_a_blob_that_is_not_taken_is_worth_retrying_and_its_address_is_not_told(
     kaggle.status["blob"] = 500
     done = CliRunner().invoke(main, ["upload", "--run", str(run.root), "--to", "kaggle:shop"])
     assert done.exit_code == 75, done.output
+    assert kaggle.asked[-1][0] == "blob"
     assert "secret-of" not in done.output
 
 

@@ -1,4 +1,4 @@
-"""Doing a run again: its recipes, folds and translations in files, and the commands that make its submission of them."""
+"""Doing a run again: its recipes, folds and translations in files, and the commands that make its submission."""
 
 import shlex
 import shutil

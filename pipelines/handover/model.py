@@ -3,7 +3,7 @@
 ``texts/<task>.parquet`` has the distinct pairs of the run's files: base learners know their corpus from them (which
 targets a query stands with, the category tree), stackers whether a row's language or target is new. Beside it lie
 ``run.toml``, the translations, what was chosen for each task, the weights of its base learners and the fitted combiner,
-and a manifest with every hash. A local folder that weights came from is in ``base/``, and is named relative to the model.
+and a manifest with every hash. A local folder that weights came from is in ``base/``, named relative to the model.
 """
 
 import contextlib

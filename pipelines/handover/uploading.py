@@ -5,6 +5,7 @@ which is replaced as a whole when the submission is made again.
 """
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from pipelines.provenance import now
 from pipelines.run_folder import RunFolder
 from submissions.build import ZIP_NAME, csv_name
 from submissions.validate import Validation, validate_files
+
+log = logging.getLogger(__name__)
 
 MOST_BYTES = 100 * 10**6
 """Ours, to notice a wrong file; a contest's own limit stands on its page."""
@@ -82,8 +85,8 @@ def check_upload(
     Raises
     ------
     CompetitionError
-        All at once: the submission is not that of the run's rows, the file is changed, too large or of a format that
-        the host does not take, it was uploaded before, or no submissions are left today.
+        The submission's files are not as they were written for the run's rows; or, all at once: the file is too large or
+        of a format that the host does not take, it was uploaded before, no submissions are left today.
     """
     folder = run.submission(submission)
     if not is_finished(folder):
@@ -99,7 +102,7 @@ def check_upload(
         fault = Fault(path.name, "is no file of the submission", f"one of {', '.join(manifest['files'])}")
         raise CompetitionError("there is nothing to upload", faults=[fault])
     digest, limits = sha256(path), _limits(host, competition)
-    faults = _file_faults(path, host, digest=digest, recorded=manifest["files"][path.name], max_bytes=max_bytes)
+    faults = _file_faults(path, host, max_bytes=max_bytes)
     faults += [
         Fault(path.name, f"was uploaded to {each.to} at {each.at}, as {each.submission}", "another file")
         for each in read_uploads(run)
@@ -158,14 +161,13 @@ def _expected(run: RunFolder, manifest: dict[str, Any]) -> tuple[dict[str, pd.Da
 def _limits(host: Host, competition: str) -> Limits | None:
     try:
         return host.limits(competition)
-    except HostUnreachableError:
+    except HostUnreachableError as error:
+        log.warning("what is left today is not known: %s", error)
         return None
 
 
-def _file_faults(path: Path, host: Host, *, digest: str, recorded: dict[str, Any], max_bytes: int) -> list[Fault]:
-    faults, size = [], path.stat().st_size
-    if digest != recorded["sha256"]:
-        faults.append(Fault(path.name, "was changed since it was written", f"sha256 {recorded['sha256']}"))
+def _file_faults(path: Path, host: Host, *, max_bytes: int) -> list[Fault]:
+    faults, size = list[Fault](), path.stat().st_size
     if path.suffix not in host.formats:
         faults.append(Fault(path.name, f"is a {path.suffix} file", " or ".join(host.formats)))
     if size > max_bytes:
