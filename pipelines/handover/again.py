@@ -28,8 +28,10 @@ class Wanted:
     ----------
     choice
         What `relstack submit --ensemble` is told.
-    split, cut
-        As in a submission's manifest.
+    split
+        None for the one that `relstack submit` takes by itself.
+    prior_matched
+        Whether the cut is that for the share of positives which the split's own scores tell of.
     """
 
     choice: str = "best"

@@ -139,7 +139,7 @@ def _answering(competition: str) -> Iterator[None]:
         raise CompetitionError(
             f"Kaggle refuses (status {status})",
             faults=[_fault(error)],
-            advice=f"is the contest called {competition!r}, are its rules accepted, are you signed in? {HOW_TO_SIGN_IN}",
+            advice=f"is the contest called {competition!r}, are its rules accepted? Else {HOW_TO_SIGN_IN}",
         ) from error
 
 

@@ -85,8 +85,8 @@ def check_upload(
     Raises
     ------
     CompetitionError
-        The submission's files are not as they were written for the run's rows; or, all at once: the file is too large or
-        of a format that the host does not take, it was uploaded before, no submissions are left today.
+        The submission's files are not as they were written for the run's rows. Or, all at once: the file is too large
+        or of a format that the host does not take, it was uploaded before, no submissions are left today.
     """
     folder = run.submission(submission)
     if not is_finished(folder):
