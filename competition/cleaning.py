@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from competition.categories import SEPARATOR
 from competition.errors import CompetitionError
+from competition.mapping import GROUP
 from competition.rows import COLUMNS
 from competition.tasks import Task
 
@@ -102,7 +103,7 @@ def clean(rows: pd.DataFrame, preset: str, task: Task, *, may_drop: bool) -> pd.
     assert "raw_query" not in rows, "these rows are clean already"
     cleaning = get_preset(preset)
     clean_target = clean_path if task.target_is_category else clean_text
-    cleaned = rows[list(COLUMNS)].assign(
+    cleaned = rows[[*COLUMNS, *rows.columns.intersection([GROUP])]].assign(
         query=map_distinct(rows["query"], lambda text: clean_text(text, cleaning)),
         target=map_distinct(rows["target"].fillna(""), lambda text: clean_target(text, cleaning)),
         raw_query=rows["query"],

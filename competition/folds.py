@@ -17,6 +17,7 @@ from competition.categories import prefix
 from competition.cleaning import map_distinct, normalise_query
 from competition.errors import CompetitionError, Fault
 from competition.language_folds import families, queries_in_language
+from competition.mapping import GROUP
 from competition.splitter import assign_groups
 from competition.tasks import Task
 
@@ -60,6 +61,7 @@ class FoldPlan:
 
         - ``category-group``: the first `depth` levels of the target's category path.
         - ``query-group``: the query, normalised, in whatever language.
+        - ``column-group``: the value of the column that the task's layout names.
         - ``purged``: groups of ``category-group``; rows that share a query (as written or in English) with held-out
           rows are withheld from training.
         - ``language-holdout``, ``family-holdout``: whole languages (or families, `competition.language_folds`) are
@@ -168,6 +170,13 @@ def _query_groups(_plan: FoldPlan, rows: pd.DataFrame, _task: Task) -> pd.Series
     return map_distinct(rows["query"], normalise_query)
 
 
+def _column_groups(_plan: FoldPlan, rows: pd.DataFrame, task: Task) -> pd.Series:
+    if GROUP not in rows:
+        advice = "name it as columns.group in competition.toml, or take the plan query-group"
+        raise CompetitionError(f"{task.name} has no column that groups its rows", advice=advice)
+    return rows[GROUP]
+
+
 def _language_queries(_plan: FoldPlan, rows: pd.DataFrame, _task: Task) -> pd.Series:
     return queries_in_language(rows)
 
@@ -177,6 +186,7 @@ CATEGORY_KINDS = ("category-group", PURGED)
 GROUPINGS: dict[str, Callable[[FoldPlan, pd.DataFrame, Task], pd.Series]] = {
     "category-group": _category_groups,
     "query-group": _query_groups,
+    "column-group": _column_groups,
     PURGED: _category_groups,
     "language-holdout": _language_queries,
     "family-holdout": _language_queries,

@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from competition.errors import Fault
+from competition.layout import PLAIN
+from competition.mapping import file_names, taken
 from competition.raw_rows import Finding, RawRows
 from competition.readers import READERS
 from competition.row_checks import check_label_kinds
@@ -66,13 +68,13 @@ def inspect_competition(folder: Path, tasks: Sequence[Task]) -> InspectedFolder:
     by_name = {task.name: task for task in tasks}
     files: dict[str, dict[str, InspectedFile]] = {name: {} for name, _ in found}
     for (name, split), path in found.items():
-        files[name][split] = inspect_file(path, by_name[name], labelled=split == "train")
+        files[name][split] = inspect_file(path, by_name[name], labelled=split == "train", split=split)
     return InspectedFolder(files, tuple(faults), tuple(_strays(folder, tasks)))
 
 
-def inspect_file(path: Path, task: Task, *, labelled: bool) -> InspectedFile:
+def inspect_file(path: Path, task: Task, *, labelled: bool, split: str = "") -> InspectedFile:
     """The sound rows of a file, its faults and its oddities."""
-    raw, findings = read_checked(path, task, labelled=labelled)
+    raw, findings = read_checked(path, task, labelled=labelled, split=split)
     faulty = {finding.line for finding in findings}
     whole_file = 0 in faulty or raw.header_line in faulty
     sound = RawRows({}, []) if whole_file else _without(raw, faulty)
@@ -91,8 +93,7 @@ def _without(raw: RawRows, faulty: set[int]) -> RawRows:
     if not faulty:
         return raw
     kept = [place for place, line in enumerate(raw.lines) if line not in faulty]
-    columns = {name: [values[place] for place in kept] for name, values in raw.columns.items()}
-    return RawRows(columns, [raw.lines[place] for place in kept], cells_are_text=raw.cells_are_text)
+    return taken(raw, kept)
 
 
 def _no_rows() -> pd.DataFrame:
@@ -103,9 +104,20 @@ def _no_rows() -> pd.DataFrame:
 
 def _strays(folder: Path, tasks: Sequence[Task]) -> Iterator[Fault]:
     """Files that nobody reads though their names say that they hold rows."""
-    names = {task.name for task in tasks} | set(BUILT_IN)
-    read = {f"{split}_{name}{suffix}" for split in SPLITS for name in names for suffix in READERS}
+    read = {name for task in (*tasks, *_beside(tasks)) for name in file_names(task)}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in read and LOOKS_LIKE_ROWS.fullmatch(path.name):
-            expected = f"train, dev or test, _, one of {', '.join(sorted(names))}, and one of {' '.join(READERS)}"
-            yield Fault(path.name, "the file is not read: its name is none of the competition's", expected)
+            yield Fault(path.name, "the file is not read: its name is none of the competition's", _expected(tasks))
+
+
+def _beside(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Tasks whose files may lie beside those that are read: of the built-in competition all."""
+    return tuple(BUILT_IN.values()) if all(task.layout.files == PLAIN.files for task in tasks) else ()
+
+
+def _expected(tasks: Sequence[Task]) -> str:
+    if beside := _beside(tasks):
+        names = sorted({task.name for task in (*tasks, *beside)})
+        return f"train, dev or test, _, one of {', '.join(names)}, and one of {' '.join(READERS)}"
+    patterns = [task.layout.pattern(task.name, split) for task in tasks for split in SPLITS]
+    return f"one of {', '.join(dict.fromkeys(filter(None, patterns)))}"

@@ -23,7 +23,7 @@ def choose_plan(rows: Mapping[str, pd.DataFrame], task: Task) -> tuple[str, str]
         Split -> rows; without dev and test the task's default plan is taken.
     """
     judged = judged_split(rows)
-    if not task.target_is_category or judged is None:
+    if not task.target_is_category or task.layout.group or judged is None:
         return task.default_plan, "the task's default"
     table = split_overlaps(rows["train"], rows[judged], task=task).set_index("key")
     share = float(str(table.loc["target", "share"]))

@@ -61,17 +61,18 @@ def physical_lines(path: Path) -> Iterator[bytes]:
             yield line.removeprefix(BYTE_ORDER_MARK) if number == 0 else line
 
 
-def decode(line: bytes, number: int, findings: list[Finding]) -> str:
-    """The text of `line`. Where it is not UTF-8 a finding is added and the bytes are read as Latin-1.
+def decode(line: bytes, number: int, findings: list[Finding], encoding: str = "utf-8") -> str:
+    """The text of `line`. Where it is not of the `encoding` a finding is added and the bytes are read as Latin-1.
 
     Latin-1 keeps ASCII structure and keeps different bytes different, so that the rest of the line can be
     checked without false claims; the text itself is never used.
     """
     try:
-        return line.decode("utf-8")
+        return line.decode(encoding)
     except UnicodeDecodeError as error:
-        found = f"byte 0x{line[error.start]:02x} at byte offset {error.start} of the line is not UTF-8"
-        findings.append(Finding(number, found, "UTF-8"))
+        name = encoding.upper()
+        found = f"byte 0x{line[error.start]:02x} at byte offset {error.start} of the line is not {name}"
+        findings.append(Finding(number, found, name))
         return line.decode("latin-1")
 
 

@@ -26,16 +26,26 @@ OTHER_FORMATS = {
     b"PAR1": ("a Parquet file", "the suffix .parquet"),
 }
 """How a file begins that is not what its suffix says -> what it is, and what was expected."""
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-def read_raw(path: Path, wanted: Sequence[str]) -> RawRows:
-    """The `wanted` columns of a file whose suffix is one of `READERS`, unchecked."""
+def read_raw(path: Path, wanted: Sequence[str], *, encoding: str = "utf-8", delimiter: str = "") -> RawRows:
+    """The `wanted` columns of a file whose suffix is one of `READERS`, unchecked.
+
+    A file with a `delimiter` may have any suffix; without one the suffix tells. Another encoding than UTF-8 is for such
+    files alone.
+    """
     refuse_irregular(path)
     with path.open("rb") as file:
         opening = file.read(8)
     for mark, (found, expected) in OTHER_FORMATS.items():
         if opening.startswith(mark) and path.suffix != ".parquet":
             return RawRows({}, [], [Finding(0, f"the file is {found}", expected)])
+    delimiter = delimiter or DELIMITERS.get(path.suffix, "")
+    if delimiter:
+        return _read_delimited(path, wanted, delimiter, encoding)
+    if encoding != "utf-8":
+        return RawRows({}, [], [Finding(0, f"the encoding {encoding} is for CSV and TSV files", "UTF-8")])
     return READERS[path.suffix](path, wanted)
 
 
@@ -44,18 +54,18 @@ def read_raw(path: Path, wanted: Sequence[str]) -> RawRows:
 
 def read_csv(path: Path, wanted: Sequence[str]) -> RawRows:
     """The records of a comma-separated file with a header."""
-    return _read_delimited(path, wanted, ",")
+    return _read_delimited(path, wanted, DELIMITERS[".csv"])
 
 
 def read_tsv(path: Path, wanted: Sequence[str]) -> RawRows:
     """The records of a tab-separated file with a header; quotes work as in CSV."""
-    return _read_delimited(path, wanted, "\t")
+    return _read_delimited(path, wanted, DELIMITERS[".tsv"])
 
 
-def _read_delimited(path: Path, wanted: Sequence[str], delimiter: str) -> RawRows:
+def _read_delimited(path: Path, wanted: Sequence[str], delimiter: str, encoding: str = "utf-8") -> RawRows:
     findings: list[Finding] = []
     with _cells_of_any_length():
-        records = list(_delimited_records(path, delimiter, findings))
+        records = list(_delimited_records(path, delimiter, encoding, findings))
     header_line, names = records[0] if records else (0, [])
     if other := next((each for each in ";\t,|" if each != delimiter and _is_header_of(names, wanted, each)), ""):
         findings.append(Finding(header_line, f"the header is separated by {other!r}", f"{delimiter!r}"))
@@ -90,9 +100,11 @@ def _further_columns(names: Sequence[str], wanted: Sequence[str], line: int) -> 
     return (Finding(line, f"there is a further column {name!r}") for name in names if name not in wanted)
 
 
-def _delimited_records(path: Path, delimiter: str, findings: list[Finding]) -> Iterator[tuple[int, list[str]]]:
+def _delimited_records(
+    path: Path, delimiter: str, encoding: str, findings: list[Finding]
+) -> Iterator[tuple[int, list[str]]]:
     """Every record that is not blank, with the physical line where it starts."""
-    texts = (decode(line, number, findings) for number, line in enumerate(physical_lines(path), start=1))
+    texts = (decode(line, number, findings, encoding) for number, line in enumerate(physical_lines(path), start=1))
     # strict: a quote that is never closed would otherwise swallow the rest of the file in silence
     reader = csv.reader(texts, delimiter=delimiter, strict=True)
     while True:

@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from competition.layout import LABELS, ZERO_OR_ONE, LabelRule
 from competition.raw_rows import MISSING, Finding, RawRows, describe
 from competition.tasks import Task
 
 LOWEST_ID, HIGHEST_ID = -(2**63), 2**63 - 1
-LABELS: dict[object, int] = {0: 0, 1: 1, "0": 0, "1": 1, "0.0": 0, "1.0": 1}
 
 Expectation = Callable[[object], str]
 
@@ -26,7 +26,7 @@ def check(raw: RawRows, task: Task, *, labelled: bool) -> Iterator[Finding]:
         task.language: _expect_language,
         task.query: _expect_text,
         task.target: _expect_text_or_null,
-        task.label: _expect_label if labelled else _expect_label_or_none,
+        task.label: _expect_label(task.layout.labels, labelled=labelled),
     }
     for name, expectation in expectations.items():
         yield from _check_column(raw, name, expectation)
@@ -85,12 +85,15 @@ def _expect_text_or_null(value: object) -> str:
     return "" if type(value) is str or value is None else "text or null"
 
 
-def _expect_label(value: object) -> str:
-    return "" if as_label(value) is not None else "0 or 1"
+def _expect_label(rule: LabelRule, *, labelled: bool) -> Expectation:
+    def expectation(value: object) -> str:
+        if rule.label_of(value) is not None or (not labelled and _is_absent(value)):
+            return ""
+        if labelled:
+            return rule.words
+        return f"{rule.words} or none" if rule != ZERO_OR_ONE else "0, 1 or none"
 
-
-def _expect_label_or_none(value: object) -> str:
-    return "" if _is_absent(value) or as_label(value) is not None else "0, 1 or none"
+    return expectation
 
 
 def as_label(value: object) -> int | None:
@@ -111,6 +114,8 @@ def _is_absent(value: object) -> bool:
 def check_label_kinds(raw: RawRows, task: Task) -> Iterator[Finding]:
     """The labels that are text where most are numbers, or the other way: both are read, and one file mixes them."""
     labels = raw.columns.get(task.label, [])
+    if task.layout.labels != ZERO_OR_ONE:
+        return
     kinds = Counter(type(value) for value in labels if as_label(value) is not None)
     if len(kinds) > 1:
         usual = max(kinds, key=kinds.__getitem__)

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from competition.errors import CompetitionError, Fault
+from competition.layout import ANY_SUFFIX
+from competition.mapping import GROUP, read_records
 from competition.raw_rows import Finding, RawRows
-from competition.readers import READERS, read_raw
-from competition.row_checks import HIGHEST_ID, LOWEST_ID, as_label, check
+from competition.readers import READERS
+from competition.row_checks import HIGHEST_ID, LOWEST_ID, check
 from competition.tasks import SPLITS, Task
 
 COLUMNS = ("id", "language", "query", "target", "label")
@@ -58,7 +60,7 @@ def locate_files(folder: Path, tasks: Sequence[Task]) -> tuple[dict[tuple[str, s
     faults: list[Fault] = []
     for task in tasks:
         for split in SPLITS:
-            names = [f"{split}_{task.name}{suffix}" for suffix in READERS]
+            names = task.layout.names(task.name, split, tuple(READERS))
             found = [name for name in names if (folder / name).is_file()]
             if len(found) > 1:
                 faults.append(Fault(str(folder), f"{' and '.join(found)} are both there", "one of them"))
@@ -66,7 +68,7 @@ def locate_files(folder: Path, tasks: Sequence[Task]) -> tuple[dict[tuple[str, s
                 files[task.name, split] = folder / found[0]
         there = [files[task.name, split].name for split in SPLITS if (task.name, split) in files]
         if there and (task.name, "train") not in files:
-            faults.append(Fault(str(folder), f"{' and '.join(there)} without train_{task.name}", NO_TRAIN))
+            faults.append(Fault(str(folder), f"{' and '.join(there)} without {_stem(task, 'train')}", NO_TRAIN))
     if not files:
         raise CompetitionError(f"no file of the competition is in {folder}", faults=_not_found(folder, tasks))
     return files, faults
@@ -74,15 +76,20 @@ def locate_files(folder: Path, tasks: Sequence[Task]) -> tuple[dict[tuple[str, s
 
 def _not_found(folder: Path, tasks: Sequence[Task]) -> list[Fault]:
     """What `find_files` looked for, one fault per task."""
-    stems = [f"train_{task.name}, dev_{task.name} and test_{task.name}" for task in tasks]
-    return [
-        Fault(
-            str(folder),
-            f"there is no train_{task.name}",
-            f"{stem} with one of the suffixes {' '.join(READERS)}",
-        )
-        for task, stem in zip(tasks, stems, strict=True)
-    ]
+    return [Fault(str(folder), f"there is no {_stem(task, 'train')}", _looked_for(task)) for task in tasks]
+
+
+def _looked_for(task: Task) -> str:
+    stems = list(dict.fromkeys(stem for split in SPLITS if (stem := _stem(task, split))))
+    names = f"{', '.join(stems[:-1])} and {stems[-1]}" if len(stems) > 1 else stems[0]
+    if task.layout.pattern(task.name, "train").endswith(ANY_SUFFIX):
+        return f"{names} with one of the suffixes {' '.join(READERS)}"
+    return names
+
+
+def _stem(task: Task, split: str) -> str:
+    """The name of a split's file, without the suffix where it may have any."""
+    return task.layout.pattern(task.name, split).removesuffix(ANY_SUFFIX)
 
 
 def read_competition(folder: Path, tasks: Sequence[Task]) -> dict[str, dict[str, pd.DataFrame]]:
@@ -98,7 +105,7 @@ def read_competition(folder: Path, tasks: Sequence[Task]) -> dict[str, dict[str,
     rows: dict[str, dict[str, pd.DataFrame]] = {name: {} for name, _ in files}
     faults: list[Fault] = []
     for (name, split), path in files.items():
-        found, file_faults = _read(path, by_name[name], labelled=split == "train")
+        found, file_faults = _read(path, by_name[name], labelled=split == "train", split=split)
         rows[name][split] = found
         faults += file_faults
     if faults:
@@ -106,26 +113,29 @@ def read_competition(folder: Path, tasks: Sequence[Task]) -> dict[str, dict[str,
     return rows
 
 
-def read_rows(path: Path, task: Task, *, labelled: bool) -> pd.DataFrame:
+def read_rows(path: Path, task: Task, *, labelled: bool, split: str = "") -> pd.DataFrame:
     """The checked rows of one file, in its order.
 
     Parameters
     ----------
     labelled
         Every row must have a label; otherwise labels may be missing, in part or all.
+    split
+        Whose rows they are, where the task's layout tells several splits of one file apart.
 
     Returns
     -------
     DataFrame
         ``id`` int64 or str as in the file (in CSV: int64 if every id is written as an integer), ``language``,
-        ``query`` and ``target`` str as in the file (target may be null), ``label`` Int8.
+        ``query`` and ``target`` str as in the file (target may be null), ``label`` Int8, and ``group_key`` str where
+        the task's layout names a column for it.
 
     Raises
     ------
     CompetitionError
         With all faults of the file, each with its line (Parquet: row).
     """
-    rows, faults = _read(path, task, labelled=labelled)
+    rows, faults = _read(path, task, labelled=labelled, split=split)
     if faults:
         raise _unreadable(path.name, faults)
     return rows
@@ -138,21 +148,21 @@ def _unreadable(name: str, faults: Sequence[Fault]) -> CompetitionError:
     )
 
 
-def _read(path: Path, task: Task, *, labelled: bool) -> tuple[pd.DataFrame, list[Fault]]:
+def _read(path: Path, task: Task, *, labelled: bool, split: str) -> tuple[pd.DataFrame, list[Fault]]:
     """The rows of a file and its faults; where there are faults the rows are an empty frame."""
-    raw, findings = read_checked(path, task, labelled=labelled)
+    raw, findings = read_checked(path, task, labelled=labelled, split=split)
     if findings:
         return pd.DataFrame(), faults_of(path.name, findings, n_records=len(raw.lines))
     return frame_of(raw, task), []
 
 
-def read_checked(path: Path, task: Task, *, labelled: bool) -> tuple[RawRows, list[Finding]]:
+def read_checked(path: Path, task: Task, *, labelled: bool, split: str = "") -> tuple[RawRows, list[Finding]]:
     """The records of a file, and all that is wrong with them."""
     nothing = RawRows({}, [])
-    if path.suffix not in READERS:
+    if path.suffix not in READERS and not task.layout.delimiter:
         return nothing, [Finding(0, f"the suffix is {path.suffix!r}", f"one of {' '.join(READERS)}")]
     try:
-        raw = read_raw(path, (task.id, task.task, *task.text_columns, task.label))
+        raw = read_records(path, task, labelled=labelled, split=split)
     except OSError as error:
         return nothing, [Finding(0, f"the file cannot be read: {error.strerror}")]
     findings = [*raw.findings, *check(raw, task, labelled=labelled)]
@@ -184,8 +194,10 @@ def frame_of(raw: RawRows, task: Task) -> pd.DataFrame:
         column: _texts(raw.columns[name])
         for column, name in zip(("language", "query", "target"), task.text_columns, strict=True)
     }
-    labels = [as_label(value) for value in raw.columns.get(task.label, [None] * len(raw.lines))]
-    return pd.DataFrame({"id": _ids(raw, task.id), **texts, "label": pd.array(labels, dtype="Int8")})
+    label_of = task.layout.labels.label_of
+    labels = [label_of(value) for value in raw.columns.get(task.label, [None] * len(raw.lines))]
+    group = {GROUP: _texts(raw.columns[GROUP])} if GROUP in raw.columns else {}
+    return pd.DataFrame({"id": _ids(raw, task.id), **texts, "label": pd.array(labels, dtype="Int8"), **group})
 
 
 def _texts(values: Sequence[object]) -> pd.Series:

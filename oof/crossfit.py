@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
 from competition.json_files import read_json
+from competition.judging import cut_metric
 from oof.combiner import NOTHING, Combiner, Fits, FittedCombiner, fits_over, members, predict
 from oof.frame import PredictionFrame
 from oof.readers import read_combiner
@@ -110,7 +111,8 @@ def cross_fit(combiner: Combiner, frame: PredictionFrame) -> CrossFitted:
     for k in folds:
         held_out = members(ordered, frozenset({k}))
         scores[held_out] = fits.held_out(frozenset({k}))
-        thresholds[k] = steady_threshold(ordered.labels[~held_out], fits.inner(frozenset({k}))).threshold
+        inner = fits.inner(frozenset({k}))
+        thresholds[k] = steady_threshold(ordered.labels[~held_out], inner, metric=cut_metric(frame.metric)).threshold
     decisions = decide(scores, np.array([thresholds[k] for k in ordered.level2_fold]))
     return CrossFitted(combiner.name, _unsorted(scores, order), _unsorted(decisions, order), thresholds, fits)
 
@@ -147,7 +149,7 @@ def fit_final(combiner: Combiner, frame: PredictionFrame, *, cross_fitted: Cross
     ordered = frame.take(frame.id_order())
     _folds(ordered, at_least=2)
     fits = cross_fitted.fits if cross_fitted else fits_over(combiner, ordered)
-    cut = steady_threshold(ordered.labels, fits.inner(NOTHING))
+    cut = steady_threshold(ordered.labels, fits.inner(NOTHING), metric=cut_metric(frame.metric))
     return Fitted(fits.fit_without(NOTHING), cut.threshold)
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault
+from competition.tasks import MetricName
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
@@ -30,6 +31,8 @@ class PredictionFrame:
         ``(n_rows, n_learners)`` float64 in [0, 1]: the probability of label 1. Read-only.
     learners
         The names of the base learners, in the order of the columns of `scores`.
+    metric
+        What decisions on these rows are judged by: thresholds are chosen for it.
 
     Raises
     ------
@@ -40,6 +43,7 @@ class PredictionFrame:
     rows: pd.DataFrame
     scores: Floats
     learners: tuple[str, ...]
+    metric: MetricName = "f1"
 
     def __post_init__(self) -> None:
         scores = np.array(self.scores, dtype=np.float64)
@@ -158,6 +162,7 @@ class PredictionFrame:
         object.__setattr__(part, "rows", self.rows if rows is None else rows)
         object.__setattr__(part, "scores", chosen)
         object.__setattr__(part, "learners", self.learners if learners is None else tuple(learners))
+        object.__setattr__(part, "metric", self.metric)
         return part
 
     def _require(self, column: str, why: str) -> None:

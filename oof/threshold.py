@@ -1,8 +1,9 @@
-"""The cut from scores to 0/1 decisions that gives the best F1, found exactly.
+"""The cut from scores to 0/1 decisions that gives the best F1 (or accuracy, or macro F1), found exactly.
 
 One rule holds everywhere: a row is decided positive if ``score >= threshold``.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy.typing as npt
 
 from competition.errors import CompetitionError, Fault
 from competition.metrics import f1
+from competition.tasks import MetricName
 
 Floats = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.int8]
+Counts = npt.NDArray[np.int64]
 
 HISTOGRAM_ROWS = 10_000  # from here on the histogram is faster than the sort (measured)
 N_BINS = 2**12  # more bins cost more than they save, up to a million rows (measured)
@@ -32,8 +35,10 @@ def decide(scores: npt.ArrayLike, threshold: float | Floats) -> Binary:
     return (np.asarray(scores) >= threshold).astype(np.int8)
 
 
-def best_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Cut:
-    """The cut with the highest F1 of all cuts; of equals the one that decides fewest rows positive.
+def best_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike, *, metric: MetricName = "f1") -> Cut:
+    """The cut with the highest F1 (or other `metric`, one of `QUALITIES`) of all cuts that decide a row positive.
+
+    Of equals it is the one that decides fewest rows positive.
 
     A cut lies midway between two neighbouring distinct scores (rows with the same score are decided alike),
     or between 0 and the lowest score. Small inputs are sorted; large ones go through a histogram and only
@@ -50,12 +55,19 @@ def best_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Cut:
     Cut(threshold=0.2, f1=0.8571428571428571)
     """
     label, score = _checked(np.asarray(labels), np.asarray(scores, dtype=np.float64))
-    search = _by_histogram if len(score) >= HISTOGRAM_ROWS else _by_sorting
-    lowest, best_f1 = search(label, score)
+    if metric != "f1":
+        lowest, _ = _by_sorting(label, score, QUALITIES[metric])
+        best_f1 = f1(label, decide(score, lowest))
+    elif len(score) >= HISTOGRAM_ROWS:
+        lowest, best_f1 = _by_histogram(label, score)
+    else:
+        lowest, best_f1 = _by_sorting(label, score)
     return Cut(_midpoint(float(score[score < lowest].max(initial=0.0)), lowest), best_f1)
 
 
-def steady_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike, *, n_draws: int = 20, seed: int = 0) -> Cut:
+def steady_threshold(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, *, n_draws: int = 20, seed: int = 0, metric: MetricName = "f1"
+) -> Cut:
     """The mean of the best thresholds of bootstrap draws of the rows, with its F1 on the rows: for use on new rows.
 
     F1 is flat near its top, so the best cut of one sample jumps about; the mean (bagging, Breiman 1996) does not.
@@ -74,7 +86,7 @@ def steady_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike, *, n_draws: i
     thresholds = []
     for _ in range(n_draws):
         drawn = [rng.choice(of_class, size=len(of_class)) for of_class in (negatives, positives) if len(of_class)]
-        thresholds.append(best_threshold(labels_drawn, np.concatenate(drawn)).threshold)
+        thresholds.append(best_threshold(labels_drawn, np.concatenate(drawn), metric=metric).threshold)
     threshold = float(np.mean(thresholds))
     return Cut(threshold, f1(label, decide(score, threshold)))
 
@@ -108,10 +120,36 @@ def calibration_alarm(cut: Cut) -> str:
     )
 
 
-def _by_sorting(labels: Binary, scores: Floats) -> tuple[float, float]:
-    """The lowest score decided positive by the best cut, and its F1."""
+def _f1(hits: Counts, decided: Counts, n_positive: int, n_rows: int) -> Floats:
+    """F1 of label 1, of every cut: `hits` are the positives among the `decided` rows."""
+    return np.asarray(2 * hits / (n_positive + decided))
+
+
+def _f1_of_rest(hits: Counts, decided: Counts, n_positive: int, n_rows: int) -> Floats:
+    """F1 of label 0."""
+    n_negative = n_rows - n_positive
+    rejected = n_negative - (decided - hits)
+    return np.asarray(2 * rejected / np.maximum(n_negative + n_rows - decided, 1))
+
+
+def _macro_f1(hits: Counts, decided: Counts, n_positive: int, n_rows: int) -> Floats:
+    of_both = _f1(hits, decided, n_positive, n_rows) + _f1_of_rest(hits, decided, n_positive, n_rows)
+    return np.asarray(of_both / 2)
+
+
+def _accuracy(hits: Counts, decided: Counts, n_positive: int, n_rows: int) -> Floats:
+    return np.asarray((2 * hits - decided + n_rows - n_positive) / n_rows)
+
+
+Quality = Callable[[Counts, Counts, int, int], Floats]
+QUALITIES: Mapping[MetricName, Quality] = {"f1": _f1, "macro_f1": _macro_f1, "accuracy": _accuracy}
+
+
+def _by_sorting(labels: Binary, scores: Floats, quality: Quality = _f1) -> tuple[float, float]:
+    """The lowest score decided positive by the best cut, and its quality."""
     order = np.argsort(scores)[::-1]
-    return _best_end(scores[order], np.cumsum(labels[order], dtype=np.int64), np.arange(1, len(scores) + 1), labels)
+    hits, decided = np.cumsum(labels[order], dtype=np.int64), np.arange(1, len(scores) + 1)
+    return _best_end(scores[order], hits, decided, labels, quality)
 
 
 def _by_histogram(labels: Binary, scores: Floats) -> tuple[float, float]:
@@ -140,16 +178,17 @@ def _by_histogram(labels: Binary, scores: Floats) -> tuple[float, float]:
 
 
 def _best_end(
-    descending: Floats, true_positives: npt.NDArray[np.int64], decided: npt.NDArray[np.int64], labels: Binary
+    descending: Floats, true_positives: Counts, decided: Counts, labels: Binary, quality: Quality = _f1
 ) -> tuple[float, float]:
     """The best of the cuts below each run of equal scores; the first, so the highest, of equals."""
     last_of_run = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
-    quality = 2 * true_positives[last_of_run] / (np.count_nonzero(labels) + decided[last_of_run])
-    best = int(np.argmax(quality))
-    return float(descending[last_of_run[best]]), float(quality[best])
+    n_positive = int(np.count_nonzero(labels))
+    of_cut = quality(true_positives[last_of_run], decided[last_of_run], n_positive, len(labels))
+    best = int(np.argmax(of_cut))
+    return float(descending[last_of_run[best]]), float(of_cut[best])
 
 
-def _above(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _above(counts: Counts) -> Counts:
     """For every bin the sum over all higher bins."""
     return np.cumsum(counts[::-1])[::-1] - counts
 

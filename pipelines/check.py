@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from competition import likeness_audits, pair_audits, range_audits, shift_audits, text_audits
+from competition.contest import BUILT_IN_CONTEST, Contest
 from competition.errors import Fault
 from competition.inspection import InspectedFile, InspectedFolder, inspect_competition
 from competition.raw_rows import Finding
-from competition.tasks import Task, get_task
+from competition.tasks import Task
 from competition.verdicts import Audit, Audited, Level, Oddity, Subject, Verdict, verdict_on
 from pipelines.run_folder import english_of
 
@@ -65,7 +66,13 @@ class Page:
         return bool((self.verdicts["verdict"] == "fault").any())
 
 
-def check(folder: Path, tasks: Sequence[str], *, translations: pd.DataFrame | None = None) -> Page:
+def check(
+    folder: Path,
+    tasks: Sequence[str],
+    *,
+    translations: pd.DataFrame | None = None,
+    contest: Contest = BUILT_IN_CONTEST,
+) -> Page:
     """The page on the files of `folder`.
 
     Parameters
@@ -78,10 +85,10 @@ def check(folder: Path, tasks: Sequence[str], *, translations: pd.DataFrame | No
     CompetitionError
         The folder is not there or has none of the files; whatever else is wrong stands on the page.
     """
-    inspected = inspect_competition(folder, [get_task(name) for name in tasks])
+    inspected = inspect_competition(folder, [contest.task(name) for name in tasks])
     audited: list[tuple[str, Audited]] = [*_of_folder(inspected)]
     for name, files in inspected.files.items():
-        audited += ((name, each) for each in _of_task(get_task(name), files, translations))
+        audited += ((name, each) for each in _of_task(contest.task(name), files, translations))
     faults = [
         *inspected.faults,
         *(f for files in inspected.files.values() for file in files.values() for f in file.faults),

@@ -17,6 +17,7 @@ from pipelines.cli_integrity import integrity_commands
 from pipelines.cli_models import model_commands
 from pipelines.cli_options import (
     Command,
+    competition_option,
     engine_options,
     format_option,
     names_of,
@@ -90,18 +91,19 @@ def main(quiet: bool, verbose: bool) -> None:
 
 def settings_options(command: Command) -> Command:
     """The options that make a run: all of `RunSettings`."""
-    options = [
+    options: list[Any] = [
         click.option(
             "--data", required=True, type=click.Path(path_type=Path), help="Folder with the competition's files."
         ),
-        click.option("--tasks", default="QC,QI", show_default=True, help="Tasks, comma-separated."),
+        competition_option,
+        click.option("--tasks", help="Tasks, comma-separated; all of the competition if left out."),
         click.option("--folds", default=5, show_default=True, help="Number of folds (3 or more)."),
         click.option(
             "--plan",
             default="auto",
             show_default=True,
-            help="Fold plan: auto, category-group, query-group, purged, language-holdout, family-holdout, test-matched "
-            "(per task: QC=purged,QI=query-group).",
+            help="Fold plan: auto, category-group, query-group, column-group, purged, language-holdout, "
+            "family-holdout, test-matched (per task: QC=purged,QI=query-group).",
         ),
         click.option("--depth", default=3, show_default=True, help="Category levels that make a group."),
         click.option("--seed", default=0, show_default=True),
@@ -131,6 +133,9 @@ def settings_options(command: Command) -> Command:
 @click.option("--test-rows", default=1500, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--tasks", default="QC,QI", show_default=True)
+@click.option(
+    "--competition", help="Files of another competition: amazon-esci, home-depot, wdc-products (train and test)."
+)
 @click.option("--answers", type=click.Path(path_type=Path), help="Write the hidden test labels to this CSV file.")
 @format_option
 def sample(
@@ -141,19 +146,27 @@ def sample(
     test_rows: int,
     seed: int,
     tasks: str,
+    competition: str | None,
     answers: Path | None,
     output: Any,
 ) -> None:
     """Write a made-up multilingual competition with a known signal to FOLDER, or to RUN/data."""
     import pandas as pd
 
+    from competition.contest import BUILT_IN_CONTEST
     from competition.sample import write_sample
+    from competition.sample_contests import write_contest_sample
     from pipelines.output import print_table
 
     if (folder is None) == (run_dir is None):
         raise click.UsageError("name a FOLDER, or --run DIR")
+    data: Path = folder or run_dir / "data"  # type: ignore[operator]  # one of them is there
+    if competition not in (None, BUILT_IN_CONTEST.name):
+        paths = write_contest_sample(competition, data, n_train=train_rows, n_test=test_rows, seed=seed)
+        print_table(pd.DataFrame([{"path": str(path), "bytes": path.stat().st_size} for path in paths]), output)
+        return
     summary = write_sample(
-        folder or run_dir / "data",  # type: ignore[operator]  # one of them is there
+        data,
         n_train=train_rows,
         n_dev=dev_rows,
         n_test=test_rows,
@@ -325,7 +338,7 @@ def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, pr
     with timed(run, "submit"):
         files = make_submission(run, choice=ensemble, split=split, name=name, prior_matched=prior_matched)
     click.echo(f"validation {files.validation}", err=True)
-    paths = [*files.texts.values(), *files.csvs.values(), files.zip]
+    paths = [*files.texts.values(), *files.csvs.values(), *([files.zip] if files.zip else [])]
     click.echo("\n".join(str(path) for path in paths), err=True)
 
 
@@ -353,10 +366,12 @@ def _settings(**options: Any) -> "RunSettings":
     from pydantic import ValidationError
 
     from competition.errors import CompetitionError, Fault
+    from pipelines.contests import asked_contest, tasks_of
     from pipelines.run_folder import RunSettings
 
+    options["competition"] = asked_contest(options["competition"], options["data"])
     texts = {key: str(value.resolve()) for key, value in options.items() if isinstance(value, Path)}
-    lists = {key: names_of(options[key]) for key in ("tasks", "recipes")}
+    lists = {"tasks": tasks_of(options["competition"], options["tasks"]), "recipes": names_of(options["recipes"])}
     try:
         return RunSettings.model_validate({**options, **texts, **lists})
     except ValidationError as error:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli_options import format_option, names_of, run_folder
+from pipelines.cli_options import competition_option, format_option, run_folder
 
 if TYPE_CHECKING:
     from pipelines.check import Page
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the competition's files.")
 @click.option("--run", "run_dir", type=click.Path(path_type=Path), help="A run folder: check the files it was made of.")
-@click.option("--tasks", default="QC,QI", show_default=True)
+@competition_option
+@click.option("--tasks", help="Tasks, comma-separated; all of the competition if left out.")
 @click.option(
     "--translations",
     type=click.Path(path_type=Path),
@@ -27,7 +28,8 @@ def check(
     ctx: click.Context,
     data: Path | None,
     run_dir: Path | None,
-    tasks: str,
+    competition: str | None,
+    tasks: str | None,
     translations: Path | None,
     details: bool,
     output: Any,
@@ -35,16 +37,21 @@ def check(
     """One page on a competition's files: a verdict per point, every fault with its line. Exit code 3 with faults."""
     from competition.errors import CompetitionError
     from pipelines.check import check as look
+    from pipelines.contests import asked_contest, named_contest, tasks_of
     from pipelines.prepare import read_translations
 
     if (data is None) == (run_dir is None):
         raise click.UsageError("name --data DIR, or --run DIR")
+    competition = asked_contest(competition, data)
     if run_dir is not None:
-        settings = run_folder(run_dir).settings()
+        run = run_folder(run_dir)
+        settings = run.settings()
         data = Path(settings.data)
         translations = translations or (Path(settings.translations) if settings.translations else None)
+        competition = str(run.contest_file) if settings.competition else None
     english = read_translations(translations) if translations else None
-    page = look(data, names_of(tasks), translations=english)  # type: ignore[arg-type]  # one of them is there
+    names, contest = tasks_of(competition, tasks), named_contest(competition)
+    page = look(data, names, translations=english, contest=contest)  # type: ignore[arg-type]  # one of them is there
     _print(page, output, details=details)
     if page.has_faults:
         ctx.exit(CompetitionError.exit_code)

@@ -51,7 +51,7 @@ def apply(model: Path, data: Path, out: Path, split: str | None) -> None:
 
     files = score_files(model, data, out, split=split)
     click.echo(f"validation {files.validation}", err=True)
-    print(files.zip)
+    print(files.folder)
 
 
 @click.command()

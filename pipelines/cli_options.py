@@ -56,6 +56,12 @@ def _choose_trackers(ctx: click.Context, option: click.Parameter, names: str | N
     ctx.call_on_close(lambda: os.environ.pop(CHOICE) if before is None else os.environ.update({CHOICE: before}))
 
 
+def competition_option(command: Command) -> Command:
+    """--competition NAME|FILE."""
+    words = "The contest: one that comes with relstack, or its .toml file; competition.toml of --data if left out."
+    return click.option("--competition", metavar="NAME|FILE", help=words)(command)
+
+
 def learners_option(command: Command) -> Command:
     """--models a,b,c."""
     return click.option("--models", help="Base learners to combine, comma-separated; all finished ones if left out.")(

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli_options import Command, format_option, names_of, run_folder, run_option, set_option
+from pipelines.cli_options import (
+    Command,
+    competition_option,
+    format_option,
+    names_of,
+    run_folder,
+    run_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +40,8 @@ def source_options(command: Command) -> Command:
     options = [
         click.option("--data", type=click.Path(path_type=Path), help="Folder with the competition's files."),
         click.option("--run", "run_dir", type=click.Path(path_type=Path), help="A run folder instead."),
-        click.option("--tasks", default="QC,QI", show_default=True, help="Tasks of --data, comma-separated."),
+        competition_option,
+        click.option("--tasks", help="Tasks of --data, comma-separated; all of the competition if left out."),
     ]
     return _decorated(command, options)
 
@@ -76,7 +85,8 @@ def work_options(command: Command) -> Command:
 def translate(
     data: Path | None,
     run_dir: Path | None,
-    tasks: str,
+    competition: str | None,
+    tasks: str | None,
     out: Path | None,
     english: bool,
     reference: Path | None,
@@ -99,7 +109,9 @@ def translate(
         _one_of(data, run_dir)
         translated = translate_run(run_folder(run_dir), work, english=english)
     else:
-        translated = translate_queries(_queries(data, run_dir, tasks), work, english=english)
+        translated = translate_queries(
+            _queries(data, run_dir, competition=competition, tasks=tasks), work, english=english
+        )
         write_translations(translated, out)  # type: ignore[arg-type]  # it is there, or the run's own is meant
     print_table(translation_table(translated, references), output)
 
@@ -145,12 +157,14 @@ def augment(
 @source_options
 @click.option("--engine", type=click.Choice(["lingua", "langid"]), default="lingua", show_default=True)
 @format_option
-def languages(data: Path | None, run_dir: Path | None, tasks: str, engine: Any, output: Any) -> None:
+def languages(
+    data: Path | None, run_dir: Path | None, competition: str | None, tasks: str | None, engine: Any, output: Any
+) -> None:
     """Per language: which language and script the queries look like, and how surely."""
     from pipelines.language_id import language_table
     from pipelines.output import print_table
 
-    print_table(language_table(_queries(data, run_dir, tasks), engine=engine), output)
+    print_table(language_table(_queries(data, run_dir, competition=competition, tasks=tasks), engine=engine), output)
 
 
 def _work(
@@ -169,11 +183,15 @@ def _work(
     return Translating(recipe, overrides, resources, block=block, workers=workers)
 
 
-def _queries(data: Path | None, run_dir: Path | None, tasks: str) -> "pd.DataFrame":
+def _queries(data: Path | None, run_dir: Path | None, *, competition: str | None, tasks: str | None) -> "pd.DataFrame":
+    from pipelines.contests import asked_contest, named_contest, tasks_of
     from pipelines.translation.stage import queries_of_data, queries_of_run
 
     _one_of(data, run_dir)
-    return queries_of_data(data, names_of(tasks)) if data else queries_of_run(run_folder(run_dir))  # type: ignore[arg-type]
+    if data is None:
+        return queries_of_run(run_folder(run_dir))  # type: ignore[arg-type]
+    asked = asked_contest(competition, data)
+    return queries_of_data(data, tasks_of(asked, tasks), contest=named_contest(asked))
 
 
 def _one_of(data: Path | None, run_dir: Path | None) -> None:

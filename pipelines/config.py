@@ -5,8 +5,6 @@ Every kind may have a table ``[extra]``: pseudo-labelled or translated rows to t
 
 import hashlib
 import json
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,7 +13,9 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from competition.errors import CompetitionError, Fault
 from competition.json_files import misfit
-from competition.regular_files import is_file, read_bytes
+from competition.regular_files import is_file
+from competition.toml_files import parse_toml as parse_toml
+from competition.toml_files import read_toml as read_toml
 from pipelines.augment_section import AugmentSection, TextAugmentSection
 from pipelines.secrets import refuse_secrets
 from pipelines.sections import CausalTrainingSection, PairTextSection, PromptSection, TextSection, TrainingSection
@@ -26,8 +26,6 @@ from pipelines.sections import WeightsSection as WeightsSection
 
 RECIPES = Path(__file__).parent / "recipes"
 
-MOST_BYTES = 2**20
-DOTTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){40}""")
 LONGEST_OVERRIDE = 10_000
 MOST_SHOWN = 80
 
@@ -338,37 +336,6 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         faults = [section_fault(path.name, item) for item in error.errors()]
         raise CompetitionError(f"recipe {name!r} is not usable", faults=faults, advice="mend the keys named") from error
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The values of a TOML file; a CompetitionError with its name and line if it is not TOML."""
-    try:
-        return parse_toml(read_bytes(path, most=MOST_BYTES).decode("utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CompetitionError(
-            f"{path.name} is not a readable TOML file",
-            faults=[Fault(path.name, str(error)[:300])],
-            advice="mend the file; the recipes that come with relstack show the form",
-        ) from error
-
-
-def parse_toml(text: str) -> dict[str, Any]:
-    """The values of a TOML text.
-
-    Raises
-    ------
-    ValueError
-        It is none, or is nested so deep that nothing could be done with it.
-    """
-    if DOTTED.search(text):  # tomllib takes quadratic time and memory for them
-        raise ValueError("a key has too many dots")
-    try:
-        values = tomllib.loads(text)
-    except RecursionError as error:
-        raise ValueError("the values are nested too deep") from error
-    if found := misfit(values):
-        raise ValueError(found)
-    return values
 
 
 def parse_override(text: str) -> tuple[str | None, str, Any]:

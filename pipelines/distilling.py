@@ -19,7 +19,6 @@ from competition.errors import CompetitionError, Fault, MismatchError
 from competition.json_files import Shape, read_json
 from competition.metrics import f1, paired_difference
 from competition.parquet_files import read_frame
-from competition.tasks import get_task
 from oof.store import SCORES, PartKey, align, check_scores
 from oof.teacher import soft_labels, taught_threshold
 from oof.threshold import decide
@@ -89,7 +88,7 @@ def distil(run: RunFolder, asked: Distillation, *, overrides: tuple[str, ...] = 
         A student of that name was made from something else.
     """
     recipe = load_recipe(asked.student, (*run.settings().overrides, *overrides))
-    _refuse_unfit(asked, recipe)
+    _refuse_unfit(run, asked, recipe)
     splits = unseen_splits(run, asked.task, asked.splits or ()) if asked.splits != () else ()
     taught = taught_by(run, asked.task, asked.ensemble)
     made_of = {
@@ -203,7 +202,7 @@ def _make(
     from pipelines.backbones.protocol import Corpus, Workspace
     from pipelines.launch import fit_and_score
 
-    task, rows = get_task(made_of["task"]), {s: without_labels(frame) for s, frame in run.rows(made_of["task"]).items()}
+    task, rows = run.task(made_of["task"]), {s: without_labels(frame) for s, frame in run.rows(made_of["task"]).items()}
     work, started = partial(folder), now()
     space = Workspace(
         cache=cache_dir() / "embeddings",
@@ -250,13 +249,13 @@ def _size_mb(folders: list[Path]) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def _refuse_unfit(asked: Distillation, recipe: Recipe) -> None:
+def _refuse_unfit(run: RunFolder, asked: Distillation, recipe: Recipe) -> None:
     from pipelines.backbones import applies
 
     used = ["extra"] if recipe.extra is not None else []
     if isinstance(recipe, TRANSFORMERS):
         used += [key for key in ("init_from", "joint") if getattr(recipe, key)]
-    if not applies(recipe, get_task(asked.task)):
+    if not applies(recipe, run.task(asked.task)):
         raise CompetitionError(f"recipe {asked.student} needs a category path as target; {asked.task} has none")
     if used:
         raise CompetitionError(

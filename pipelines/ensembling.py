@@ -15,7 +15,7 @@ from competition.artefacts import MANIFEST, PROVENANCE, finish, finished, heal, 
 from competition.errors import CompetitionError, Fault, MissingPartError
 from competition.fold_store import Folds
 from competition.json_files import Shape, read_json
-from competition.metrics import f1
+from competition.metrics import Interval, f1
 from competition.parquet_files import Kind, read_frame
 from oof.blend import BestSingle, ConvexBlend, Greedy, HardVote, LogitMean, Mean, RankMean
 from oof.combiner import Combiner
@@ -46,6 +46,7 @@ MANIFEST_SHAPE: dict[str, Shape] = {
     "sources": dict[str, str],
 }
 CUTS_SHAPE: dict[str, Shape] = {"cuts": dict[str, float]}
+NO_GAIN = Interval(0.0, 0.0, 0.0, 0.0)
 FORMAT = 2  # an ensemble of another format is made again
 DEFAULTS = ("stack", "blend")
 COMBINERS: dict[str, Callable[[int], Combiner]] = {
@@ -142,7 +143,7 @@ def gather(run: RunFolder, task: str, learners: Iterable[str] | None = None) -> 
         frame = _train_rows(rows["train"], folds) if split == "train" else with_novelty(rows[split], rows["train"])
         columns = [name for name in FRAME_COLUMNS if name in frame]
         scores = np.column_stack([learner.scores[split] for learner in found])
-        frames[split] = PredictionFrame(frame[columns], scores, tuple(names))
+        frames[split] = PredictionFrame(frame[columns], scores, tuple(names), metric=run.task(task).metric)
     frames["train"] = with_level2_folds(frames["train"])
     rates = {learner.learner: learner.rows_per_second for learner in found}
     return Gathered(frames, rates, {name: _parts_digest(run, task, name) for name in names})
@@ -190,7 +191,7 @@ def _make_ensemble(run: RunFolder, folder: Path, combiner: Combiner, gathered: G
     if cuts.cuts.by_segment:
         log.info("%s: cuts per language gain %s", what, cuts.gain)
         crossed = replace(crossed, decisions=cuts.decisions)
-    if alarm := calibration_alarm(best_threshold(train.labels, crossed.scores)):
+    if train.metric == "f1" and (alarm := calibration_alarm(best_threshold(train.labels, crossed.scores))):
         log.warning("%s: %s", what, alarm)
     log_metrics({"nested_f1": f1(train.labels, crossed.decisions), "threshold": fitted.threshold})
     record = {
@@ -223,7 +224,12 @@ def _is_made_of(folder: Path, combiner: Combiner, gathered: Gathered) -> bool:
 
 
 def _cuts(train: PredictionFrame, crossed: CrossFitted, fitted: Fitted) -> SegmentChoice:
-    """One cut per language if the nested estimate supports it, else the ensemble's own threshold for all."""
+    """One cut per language if the nested estimate supports it, else the ensemble's own threshold for all.
+
+    The estimate is of F1: contests that judge by anything else have one cut.
+    """
+    if train.metric != "f1":
+        return SegmentChoice(SegmentCuts(fitted.threshold, {}), float("inf"), NO_GAIN, crossed.decisions)
     return choose_segment_cuts(
         train.labels,
         crossed.scores,

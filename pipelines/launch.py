@@ -88,14 +88,14 @@ class SharedJob(Section):
     seed: int
     threads: int
     unseen: tuple[str, ...]
-    others: tuple[str, ...] = ()
+    others: tuple[Task, ...] = ()
     init: Path | None = None
     pieces: int = 1
 
     def workspace(self, folder: Path) -> Workspace:
         """The workspace of each process."""
         corpus = Corpus.of([pd.read_parquet(folder / "corpus.parquet")])
-        others = {name: pd.read_parquet(folder / "others" / f"{name}.parquet") for name in self.others}
+        others = {task: pd.read_parquet(folder / "others" / f"{task.name}.parquet") for task in self.others}
         return Workspace(self.cache, self.scratch, corpus, self.seed, self.threads, self.init, others, self.pieces)
 
 
@@ -209,7 +209,10 @@ def write_job(
         (folder / part).mkdir(parents=True)
     train.to_parquet(folder / "train.parquet")
     space.corpus.pairs.to_parquet(folder / "corpus.parquet")
-    for part, frames in (("unseen", unseen), ("others", space.others)):
+    for part, frames in (
+        ("unseen", unseen),
+        ("others", {task.name: of_task for task, of_task in space.others.items()}),
+    ):
         for name, rows in frames.items():
             rows.to_parquet(folder / part / f"{name}.parquet")
     threads = max(1, space.threads // recipe.training.gpus)

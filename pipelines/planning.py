@@ -8,9 +8,10 @@ import pandas as pd
 
 from competition.cleaning import get_preset
 from competition.errors import CompetitionError
-from competition.tasks import get_task
+from competition.tasks import Task
 from oof.store import PartKey
 from pipelines.config import Recipe, learner_name, load_recipe
+from pipelines.contests import contest_of
 from pipelines.estimates import Rates, cost_of, gather_rates, peak_of, stage_seconds
 from pipelines.rates import ENSEMBLES, shipped
 from pipelines.run_folder import RunFolder, RunSettings
@@ -84,11 +85,11 @@ def plan_run(
     get_preset(settings.cleaning)
     card = slots.card if slots and slots.n_gpus else None
     rates = gather_rates(run, settings, others, card=None if card is None else peak_of(card))
-    work = workloads(run, settings)
+    work, contest = workloads(run, settings), contest_of(settings)
     n_rows = sum(one.n_rows for one in work)
     plan = [_stage("prepare", n_rows, rates, done=run.settings_file.is_file())]
     for one in work:
-        plan += _task_jobs(run, one, recipes, rates)
+        plan += _task_jobs(run, one, _fitting(recipes, contest.task(one.task)), rates)
     ensembles = tuple(job.name for job in plan if job.name.startswith(ENSEMBLES))
     plan.append(_stage("leaderboard", n_rows, rates, done=run.leaderboard_file.is_file(), needs=ensembles))
     plan.append(_stage("submit", n_rows, rates, done=run.submission("final").is_dir(), needs=ensembles))
@@ -107,13 +108,16 @@ def _task_jobs(run: RunFolder, work: Workload, recipes: Mapping[str, Recipe], ra
         yield _stage(f"{name} {work.task}", work.n_train, rates, done=there, needs=needs)
 
 
+def _fitting(recipes: Mapping[str, Recipe], task: Task) -> dict[str, Recipe]:
+    """The recipes that can serve a task."""
+    from pipelines.backbones import applies
+
+    return {name: recipe for name, recipe in recipes.items() if applies(recipe, task)}
+
+
 def _parts(
     run: RunFolder, work: Workload, learner: str, recipe: Recipe, rates: Rates, *, needs: tuple[str, ...]
 ) -> list[PlannedJob]:
-    from pipelines.backbones import applies
-
-    if not applies(recipe, get_task(work.task)):
-        return []
     cost = cost_of(learner, recipe, work, rates)
     keys = [PartKey(work.task, learner, fold) for fold in range(work.folds)]
     done = [run.parts.is_finished(key) for key in keys]

@@ -8,7 +8,6 @@ import pandas as pd
 from competition.cleaning import clean
 from competition.errors import CompetitionError, Fault
 from competition.rows import read_rows
-from competition.tasks import get_task
 from oof.store import PartKey, train_command
 from pipelines.freeing import refuse_freed_weights
 from pipelines.progress import available_threads
@@ -38,7 +37,7 @@ def predict(run: RunFolder, *, task: str, learner: str, data: Path) -> pd.DataFr
             faults=[Fault(str(key), "no finished part", "made by " + train_command(key)) for key in missing],
         )
     refuse_freed_weights(run, keys)
-    definition = get_task(task)
+    definition = run.task(task)
     rows = clean(read_rows(data, definition, labelled=False), run.settings().cleaning, definition, may_drop=False)
     rows = run.with_english(rows)
     frames = [without_labels(frame) for frame in run.rows(task).values()]

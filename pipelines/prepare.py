@@ -25,10 +25,12 @@ from competition.dealing import deal
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds, save_folds
 from competition.folds import CATEGORY_KINDS, FoldPlan
+from competition.mapping import joined_files
 from competition.plan_choice import choose_plan, judged_split
 from competition.regular_files import refuse_irregular
 from competition.rows import digest_rows, find_files, read_competition
-from competition.tasks import Task, get_task
+from competition.tasks import Task
+from pipelines.contests import contest_of, keep_contest
 from pipelines.locks import alone, sweep
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder, RunSettings, read_split, read_translations_of
@@ -53,11 +55,12 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
             "queries that are not English are told by their translations, and there are none",
             advice="make them with relstack translate --english, and name them with --translations",
         )
-    started, tasks = now(), [get_task(name) for name in settings.tasks]
-    data = read_competition(Path(settings.data), tasks)
+    started, contest = now(), contest_of(settings)
+    data = read_competition(Path(settings.data), [contest.task(name) for name in settings.tasks])
     translations = read_translations(Path(settings.translations)) if settings.translations else None
-    cleaned = {name: clean_splits(splits, get_task(name), settings) for name, splits in data.items()}
+    cleaned = {name: clean_splits(splits, contest.task(name), settings) for name, splits in data.items()}
     with alone(run.root / "rows"):
+        keep_contest(run, settings)
         for name, splits in cleaned.items():
             _refuse_other_rows(run, name, splits)
         present = settings.model_copy(update={"tasks": tuple(cleaned)})
@@ -66,7 +69,7 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
             sweep(run.rows_file(name, "train").parent)
             for split, rows in splits.items():
                 _write_once(rows, run.rows_file(name, split))
-            _seal_rows(run, name, settings, started=started)
+            _seal_rows(run, contest.task(name), settings, started=started)
             _tell(name, splits)
         if translations is not None:
             keep_translations(translations, run, source=settings.translations)
@@ -229,18 +232,20 @@ def source_files(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
     return {str(path): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths}
 
 
-def _seal_rows(run: RunFolder, task: str, settings: RunSettings, *, started: str) -> None:
+def _seal_rows(run: RunFolder, task: Task, settings: RunSettings, *, started: str) -> None:
     """The manifest of a task's rows, if it is not there yet; its presence says that all splits are."""
-    folder = run.rows_file(task, "train").parent
+    folder, data = run.rows_file(task.name, "train").parent, Path(settings.data)
     if is_finished(folder):
         return
-    found = find_files(Path(settings.data), [get_task(task)])
+    found = [*find_files(data, [task]).values(), *joined_files(data, [task])]
     manifest = {
-        "task": task,
+        "task": task.name,
         "cleaning": settings.cleaning,
         "limit": settings.limit,
-        "rows": {split: digest_rows(pd.read_parquet(run.rows_file(task, split))) for split in run.splits(task)},
-        "sources": source_files(found.values()),
+        "rows": {
+            split: digest_rows(pd.read_parquet(run.rows_file(task.name, split))) for split in run.splits(task.name)
+        },
+        "sources": source_files(found),
         PROVENANCE: provenance(seed=settings.seed, started=started),
         "files": hashes(folder),
     }

@@ -15,7 +15,7 @@ from competition.errors import CompetitionError, Fault, MismatchError
 from competition.json_files import read_json
 from competition.leaks import Dropped, refuse_leak, trail_of, without_held_out
 from competition.parquet_files import Kind, read_frame
-from competition.tasks import get_task
+from competition.tasks import Task
 from oof.store import PartKey
 from pipelines.config import (
     TRANSFORMERS,
@@ -194,13 +194,13 @@ def begin_from(run: RunFolder, init_from: str, *, task: str, fold: int, held_out
 
 def other_tasks(
     run: RunFolder, task: str, held_out: pd.DataFrame
-) -> tuple[dict[str, pd.DataFrame], dict[str, Dropped]]:
+) -> tuple[dict[Task, pd.DataFrame], dict[str, Dropped]]:
     """Training rows of the run's other tasks that share no query with the held-out rows, and what was dropped."""
     rows, dropped = {}, {}
     for other in run.tasks():
         if other.name != task:
             train = run.rows(other.name)["train"]
-            rows[other.name], dropped[other.name] = without_held_out(train, held_out, same_task=False)
+            rows[other], dropped[other.name] = without_held_out(train, held_out, same_task=False)
             tell_dropped(other.name, dropped[other.name], len(train))
     if not rows:
         raise CompetitionError("a recipe with `joint` needs another task in the run", advice="leave joint out")
@@ -248,9 +248,9 @@ def _make(run: RunFolder, asked: Pretraining, recipe: Recipe, *, folder: Path, m
     )
     if asked.objective == MASKED:
         assert isinstance(recipe, CrossEncoderRecipe), "other kinds were refused"
-        pretrain_masked(recipe, space, get_task(asked.on), work / WEIGHTS)
+        pretrain_masked(recipe, space, run.task(asked.on), work / WEIGHTS)
     else:
-        fit_and_score(recipe, get_task(asked.on), space, train=kept, unseen={}).save(work / WEIGHTS)
+        fit_and_score(recipe, run.task(asked.on), space, train=kept, unseen={}).save(work / WEIGHTS)
     trail.to_parquet(work / TRAIL, index=False)
     counts = {"n_rows": len(kept), "dropped": asdict(dropped), "seconds": round(time.perf_counter() - began, 1)}
     return finish(work, folder, {**made_of, **counts, PROVENANCE: provenance(seed=space.seed, started=started)})

@@ -22,7 +22,8 @@ import pandas as pd
 from filelock import FileLock
 from pydantic import ValidationError
 
-from competition.artefacts import FREED, file_names, heal, inspect, lock_of, partial, publish, sync
+from competition.artefacts import FREED, file_names, heal, inspect, lock_of, partial, publish, sync, write_text
+from competition.contest import FILE_NAME
 from competition.errors import CompetitionError, Fault, MismatchError
 from pipelines.remote_store import Store
 from pipelines.run_artefacts import Artefact, artefact_of, artefacts, in_order
@@ -61,6 +62,8 @@ def push(run: RunFolder, url: str, *, only: Sequence[str] = ()) -> pd.DataFrame:
     _refuse_conflicts(run, store, [each for each in listed if each.manifest_name in names])
     if settings != saved:
         store.write(SETTINGS, settings_text(settings).encode())
+    if settings.competition is not None:
+        store.write(FILE_NAME, run.contest_file.read_bytes())
     return _table(listed, lambda each: _send(run, store, each, is_there=each.manifest_name in names))
 
 
@@ -84,6 +87,9 @@ def pull(url: str, run: RunFolder, *, only: Sequence[str] = ()) -> pd.DataFrame:
     found = (artefact_of(run, name) for name in names)
     listed = _chosen(in_order(each for each in found if each is not None), only, where=url)
     _refuse_conflicts(run, store, [each for each in listed if each.manifest.is_file()])
+    if settings.competition is not None:
+        run.root.mkdir(parents=True, exist_ok=True)
+        write_text(run.contest_file, store.read(FILE_NAME).decode())
     run.write_settings(settings)
     return _table(listed, lambda each: _fetch(run, store, each, names))
 

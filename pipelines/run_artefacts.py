@@ -116,7 +116,7 @@ def split_command(run: RunFolder) -> str:
     """The command that made the rows and folds, its options those of ``run.toml`` that are not the default."""
     settings = run.settings()
     options = [f"--data {settings.data}", f"--tasks {','.join(settings.tasks)}"]
-    for key in ("plan", "folds", "depth", "seed", "cleaning", "translations", "limit"):
+    for key in ("competition", "plan", "folds", "depth", "seed", "cleaning", "translations", "limit"):
         value = getattr(settings, key)
         if value != type(settings).model_fields[key].default:
             options.append(f"--{key} {value}")

@@ -12,12 +12,13 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from competition.artefacts import MANIFEST, sha256, write_text
+from competition.contest import BUILT_IN_CONTEST, FILE_NAME, Contest, load_contest
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.fold_store import Folds, load_folds
 from competition.languages import relabel_unknown
 from competition.parquet_files import Kind, read_frame
 from competition.rows import digest_rows
-from competition.tasks import SPLITS, Task, get_task
+from competition.tasks import SPLITS, Task
 from oof.store import Origin, PartStore
 from pipelines.config import Recipe, Section, load_recipe, read_toml, recipe_values
 from pipelines.locks import alone
@@ -34,13 +35,17 @@ ROWS: dict[str, Kind] = {
 }
 TRANSLATIONS: dict[str, Kind] = {"language": "text", "query": "text", "query_en": "text"}
 MAKE_AGAIN = "make the run again in another --run folder"
-FREE_TO_CHANGE = ("recipes", "overrides", "data", "translations")
+FREE_TO_CHANGE = ("recipes", "overrides", "data", "translations", "competition")
 
 
 class RunSettings(Section):
-    """``run.toml``: all that was asked for when the run was made."""
+    """``run.toml``: all that was asked for when the run was made.
+
+    `competition` is the name of a contest or of its file; without one it is the built-in contest. The run keeps a copy.
+    """
 
     data: str
+    competition: str | None = None
     tasks: tuple[str, ...] = Field(min_length=1)
     recipes: tuple[str, ...] = ()
     plan: str = "auto"
@@ -64,6 +69,11 @@ class RunFolder:
     def settings_file(self) -> Path:
         """``run.toml``."""
         return self.root / "run.toml"
+
+    @property
+    def contest_file(self) -> Path:
+        """``competition.toml``, the run's own copy; runs of the built-in contest have none."""
+        return self.root / FILE_NAME
 
     @property
     def parts(self) -> PartStore:
@@ -215,7 +225,22 @@ class RunFolder:
 
     def tasks(self) -> list[Task]:
         """The tasks of the run that have rows."""
-        return [get_task(name) for name in self.settings().tasks if self.rows_file(name, "train").is_file()]
+        contest = self.contest()
+        return [contest.task(name) for name in self.settings().tasks if self.rows_file(name, "train").is_file()]
+
+    def contest(self) -> Contest:
+        """The contest that the run was made for.
+
+        Raises
+        ------
+        CompetitionError
+            There is no run here, or its copy of the contest is missing or was broken by hand.
+        """
+        return BUILT_IN_CONTEST if self.settings().competition is None else load_contest(self.contest_file)
+
+    def task(self, name: str) -> Task:
+        """The task of this name; a CompetitionError if the run's contest has none."""
+        return self.contest().task(name)
 
     def splits(self, task: str) -> list[str]:
         """Which of train, dev and test the task has."""

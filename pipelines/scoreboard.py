@@ -8,6 +8,7 @@ import pandas as pd
 
 from competition.artefacts import PROVENANCE, sealing
 from competition.errors import CompetitionError
+from competition.judging import METRICS
 from competition.metrics import auc, f1, f1_interval, paired_difference, score_table
 from competition.tasks import Task
 from oof.blend import SingleLearner
@@ -138,11 +139,11 @@ def entries_of(task: Task, found: Sequence[Judged], frames: Mapping[str, Predict
 def with_differences(
     entries: Sequence[Entry], decisions: Mapping[str, np.ndarray], train: PredictionFrame
 ) -> list[Entry]:
-    """The entries of one task, each with its difference to the best of them on the same rows.
+    """The entries of one task, each with its difference in F1 to the best of them on the same rows.
 
     `decisions` are cross-fitted, ``(n_rows,)`` by name. Of equals the first by name is the best, as on the leaderboard.
     """
-    best = min(entries, key=lambda each: (-(each.f1 or 0.0), each.name))
+    best = min(entries, key=lambda each: (-(0.0 if each.quality is None else each.quality), each.name))
     compared = []
     for each in entries:
         gap = paired_difference(train.labels, decisions[each.name], decisions[best.name], train.group)
@@ -171,7 +172,27 @@ def entry(task: Task, found: Judged, frames: Mapping[str, PredictionFrame]) -> E
         rows_per_second=found.rate,
         dev_f1=dev,
         dev_f1_seen_languages=seen,
+        metric=_other_metric(task, train.labels, found.decisions, found.scores),
+        dev_metric=_dev_metric(task, frames, found),
     )
+
+
+def _other_metric(task: Task, labels: np.ndarray, decisions: np.ndarray, scores: np.ndarray) -> float | None:
+    """What the host judges by; None where that is F1, which stands beside it."""
+    if task.metric == "f1":
+        return None
+    return METRICS[task.metric].judge(labels, decisions=decisions, scores=scores)
+
+
+def _dev_metric(task: Task, frames: Mapping[str, PredictionFrame], found: Judged) -> float | None:
+    if found.dev_scores is None or found.dev_decisions is None:
+        return None
+    rows = frames["dev"].rows["label"]
+    known = rows.notna().to_numpy()
+    if not known.any():
+        return None
+    labels = rows[known].to_numpy(dtype=np.int8)
+    return _other_metric(task, labels, found.dev_decisions[known], found.dev_scores[known])
 
 
 def dev_f1(frames: Mapping[str, PredictionFrame], decisions: np.ndarray) -> tuple[float | None, float | None]:

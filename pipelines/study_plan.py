@@ -13,7 +13,7 @@ import pandas as pd
 from competition.errors import CompetitionError, Fault
 from competition.fold_store import Folds
 from competition.metrics import auc
-from competition.tasks import Task, get_task
+from competition.tasks import Task
 from oof.threshold import best_threshold
 from pipelines.config import Recipe, learner_name, load_recipe, recipe_values
 from pipelines.prepare import limit_rows
@@ -174,7 +174,7 @@ def plan_study(tuning: Tuning) -> Plan:
     from pipelines.backbones import applies
 
     _refuse_bad_request(tuning)
-    task, settings = get_task(tuning.task), tuning.run.settings()
+    task, settings = tuning.run.task(tuning.task), tuning.run.settings()
     space = read_space(tuning.vary, tuning.model, given=tuning.overrides, recorded=settings.overrides)
     overrides = (*settings.overrides, *tuning.overrides)
     recipe = load_recipe(tuning.model, overrides)
@@ -200,7 +200,7 @@ def _fold_rows(rows: pd.DataFrame, folds: Folds, held_out: int, *, n_rows: int, 
 
 def _refuse_bad_request(tuning: Tuning) -> None:
     """Refuse what is wrong by itself; all faults are named."""
-    n_folds = tuning.run.folds(get_task(tuning.task).name).plan.n_splits
+    n_folds = tuning.run.folds(tuning.run.task(tuning.task).name).plan.n_splits
     absent = [k for k in tuning.folds if not 0 <= k < n_folds]
     checks = {
         ("--folds", str(list(tuning.folds)), f"different folds of 0 to {n_folds - 1}"): not tuning.folds

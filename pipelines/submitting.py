@@ -15,8 +15,9 @@ from pipelines.locks import alone
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder
 from pipelines.scoreboard import leaderboard
-from submissions.build import Submission, cut
+from submissions.build import Submission, cut, scored
 from submissions.leaderboard import Entry, Leaderboard
+from submissions.values import is_scored
 from submissions.write import SubmissionFiles, write_submission
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,12 @@ def submit(
     """A validated submission of all tasks for test (dev where there is no test).
 
     `choice` is an ensemble's or base learner's name, or ``best``: per task the ensemble with the highest
-    cross-fitted F1. With `prior_matched` the cut is not that of training but the one for the share of positives that
-    the split's own scores tell of, see `oof.priors` for what that assumes.
+    cross-fitted F1, or whatever the host judges by. Where the host wants scores they are not cut. With
+    `prior_matched` the cut is not that of training but the one for the share of positives that the split's own scores
+    tell of, see `oof.priors` for what that assumes.
     """
+    if prior_matched and (uncut := [task.name for task in run.tasks() if is_scored(task)]):
+        raise CompetitionError(f"{', '.join(uncut)}: scores are wanted, and no cut", advice="leave --prior-matched out")
     board, started = leaderboard(run), now()
     submissions: list[Submission] = []
     rows: dict[str, pd.DataFrame] = {}
@@ -44,8 +48,11 @@ def submit(
         entry_ = choose(board, task.name, choice)
         frame = run.rows(task.name)[there[0]]
         scores = final_scores(run, entry_, there[0], frame["id"])
-        cuts = _matched(run, entry_, scores) if prior_matched else (scores, _thresholds(run, entry_, frame))
-        submissions.append(cut(task, frame["id"], *cuts))
+        if is_scored(task):
+            submissions.append(scored(task, frame["id"], scores))
+        else:
+            cuts = _matched(run, entry_, scores) if prior_matched else (scores, _thresholds(run, entry_, frame))
+            submissions.append(cut(task, frame["id"], *cuts))
         rows[task.name] = frame
         inputs |= _manifests(run, entry_)
         chosen[task.name] = {
@@ -53,7 +60,7 @@ def submit(
             "kind": entry_.kind,
             "split": there[0],
             "f1": entry_.f1,
-            "cut": "prior-matched" if prior_matched else "usual",
+            "cut": "none" if is_scored(task) else "prior-matched" if prior_matched else "usual",
         }
     if not submissions:
         raise CompetitionError("there is nothing to submit: no task has dev or test rows")
@@ -114,7 +121,7 @@ def choose(board: Leaderboard, task: str, choice: str) -> Entry:
     entries = [each for each in board.entries if each.task == task]
     if choice == "best":
         entries = [each for each in entries if each.kind != "base"] or entries
-        return max(entries, key=lambda each: each.f1 or 0.0)
+        return max(entries, key=lambda each: float("-inf") if each.quality is None else each.quality)
     named = [each for each in entries if each.name == choice]
     if not named:
         raise CompetitionError(

@@ -14,7 +14,7 @@ from competition.artefacts import heal
 from competition.errors import CompetitionError, MismatchError
 from competition.fold_store import Folds
 from competition.metrics import auc
-from competition.tasks import Task, get_task
+from competition.tasks import Task
 from oof.store import Origin, PartKey, PartManifest
 from oof.threshold import best_threshold
 from pipelines.augmenting import augmented, neighbour_space
@@ -44,7 +44,7 @@ def part_keys(run: RunFolder, tasks: Sequence[str], recipes: Sequence[str]) -> l
         folds = range(run.folds(task).plan.n_splits)
         for name in recipes:
             learner = learner_name(name)
-            if not applies(run.recipe(learner), get_task(task)):
+            if not applies(run.recipe(learner), run.task(task)):
                 log.info("%s: recipe %s needs a category path as target and is left out", task, learner)
                 continue
             wanted += [PartKey(task, learner, fold) for fold in folds]
@@ -85,7 +85,7 @@ def train(run: RunFolder, key: PartKey) -> Path:
     """
     from pipelines.backbones import applies
 
-    task, recipe = get_task(key.task), run.recipe(key.learner)
+    task, recipe = run.task(key.task), run.recipe(key.learner)
     check_part(run, key)
     if run.parts.is_finished(key):
         log.info("part %s is there already", key)
@@ -212,7 +212,9 @@ def _with_prior(
     if recipe.joint:
         others, dropped = other_tasks(run, key.task, held_out)
         space = replace(space, others=others)
-        prior["joint"] = {name: {"rows": len(others[name]), **asdict(dropped[name])} for name in others}
+        prior["joint"] = {
+            other.name: {"rows": len(frame), **asdict(dropped[other.name])} for other, frame in others.items()
+        }
     return space, prior
 
 

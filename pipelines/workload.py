@@ -7,8 +7,9 @@ from tempfile import TemporaryDirectory
 
 from competition.readers import read_raw
 from competition.rows import find_files
-from competition.tasks import SPLITS, Task, get_task
+from competition.tasks import SPLITS, Task
 from pipelines.config import CausalLoraRecipe, Recipe
+from pipelines.contests import contest_of
 from pipelines.run_folder import RunFolder, RunSettings
 
 SAMPLE = 2000  # rows whose texts are looked at
@@ -89,21 +90,23 @@ def workloads(run: RunFolder, settings: RunSettings) -> list[Workload]:
     CompetitionError
         The folder with the raw files is not as expected.
     """
-    files = find_files(Path(settings.data), [get_task(name) for name in settings.tasks])
-    tasks = [name for name in settings.tasks if (name, "train") in files]
-    return [_workload(run, settings, name, {split: files.get((name, split)) for split in SPLITS}) for name in tasks]
+    contest = contest_of(settings)
+    asked = [contest.task(name) for name in settings.tasks]
+    files = find_files(Path(settings.data), asked)
+    tasks = [task for task in asked if (task.name, "train") in files]
+    return [_workload(run, settings, task, {s: files.get((task.name, s)) for s in SPLITS}) for task in tasks]
 
 
-def _workload(run: RunFolder, settings: RunSettings, name: str, files: dict[str, Path | None]) -> Workload:
-    task, train = get_task(name), files["train"]
+def _workload(run: RunFolder, settings: RunSettings, task: Task, files: dict[str, Path | None]) -> Workload:
+    train = files["train"]
     assert train is not None, "only tasks with a train file are asked for"
-    counts = {split: _count(run.rows_file(name, split), path) for split, path in files.items()}
+    counts = {split: _count(run.rows_file(task.name, split), path) for split, path in files.items()}
     if settings.limit is not None:
         counts["train"] = min(counts["train"], settings.limit)
     texts = _sampled_texts(train, task)
     query, target = (sum(n_tokens(pair[i]) for pair in texts) / max(1, len(texts)) for i in range(2))
     return Workload(
-        task=name,
+        task=task.name,
         folds=settings.folds,
         n_train=counts["train"],
         n_unseen=counts["dev"] + counts["test"],
@@ -134,17 +137,23 @@ def rows_of_parquet(path: Path) -> int:
 
 
 def _sampled_texts(path: Path, task: Task) -> list[tuple[str, str]]:
-    """Query and target of about `SAMPLE` rows from all over a file of any format: a file may be sorted by language."""
-    wanted = (task.query, task.target)
+    """Query and target of about `SAMPLE` rows from all over a file of any format: a file may be sorted by language.
+
+    Columns that come from a second file are not looked at: such targets are longer than these.
+    """
+    targets = task.layout.targets or (task.target,)
+    wanted = (task.query, *targets)
     if path.suffix == ".parquet":
         columns = _sampled_columns(path, wanted)
     else:
         with TemporaryDirectory() as folder:
             few = Path(folder) / f"few{path.suffix}"
             few.write_bytes(b"".join(_sampled_lines(path)))
-            columns = read_raw(few, wanted).columns
-    queries, targets = (columns.get(name, []) for name in wanted)
-    return [(q, t) for q, t in zip(queries, targets, strict=False) if isinstance(q, str) and isinstance(t, str)]
+            columns = read_raw(few, wanted, encoding=task.layout.encoding, delimiter=task.layout.delimiter).columns
+    queries, known = columns.get(task.query, []), [columns[name] for name in targets if name in columns]
+    pairs = zip(queries, zip(*known, strict=False), strict=False)
+    whole = [(q, parts) for q, parts in pairs if all(isinstance(text, str) for text in (q, *parts))]
+    return [(str(q), " ".join(map(str, parts))) for q, parts in whole]
 
 
 def _sampled_columns(path: Path, wanted: Sequence[str]) -> dict[str, list[object]]:

@@ -17,18 +17,27 @@ from competition.tasks import Task
 RowId = int | str
 Fields = tuple[str | None, str | None, str | None]
 
-ZIP_NAME = "submit.zip"
 MANIFEST_NAME = "manifest.json"
 
 
 def text_name(task: Task) -> str:
-    """The name of the task's JSON Lines file, as the competition wants it."""
-    return f"submit_{task.name}.txt"
+    """The name of the task's JSON Lines file, as the competition wants it; empty where it wants none."""
+    return task.submission.text.replace("{task}", task.name)
 
 
 def csv_name(task: Task) -> str:
-    """The name of the task's CSV file, for contests that want `id,prediction`."""
-    return f"submit_{task.name}.csv"
+    """The name of the task's CSV file, for contests that want `id,prediction`; empty where there is none."""
+    return task.submission.csv.replace("{task}", task.name)
+
+
+def upload_name(task: Task) -> str:
+    """The name of the file that goes to the host: JSON Lines, or CSV where there are none."""
+    return text_name(task) or csv_name(task)
+
+
+def zip_name(tasks: Sequence[Task]) -> str:
+    """The name of the archive for upload; empty where none is wanted."""
+    return next((task.submission.zip for task in tasks if task.submission.zip), "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +47,7 @@ class Submission:
     Attributes
     ----------
     predictions
-        ``(n_rows,)`` 0 or 1, int8; the index is the row id.
+        ``(n_rows,)`` 0 or 1, int8, or where the host wants scores those, float64; the index is the row id.
     threshold
         The cut that made them, where there is one for all rows; it goes into the manifest.
     """
@@ -74,6 +83,24 @@ def cut(
     >>> cut(QC, ["a", "b", "c"], [0.2, 0.45, 0.9], 0.45).predictions.to_dict()
     {'a': 0, 'b': 1, 'c': 1}
     """
+    index, values = _checked(task, ids, scores, threshold)
+    predictions = pd.Series((values >= threshold).astype(np.int8), index=index, name="prediction")
+    return Submission(task, predictions, float(threshold) if np.ndim(threshold) == 0 else None)
+
+
+def scored(task: Task, ids: Sequence[RowId] | pd.Index | pd.Series, scores: npt.ArrayLike) -> Submission:
+    """The submission that holds the scores themselves, for hosts that want them; errors as of `cut`."""
+    index, values = _checked(task, ids, scores)
+    return Submission(task, pd.Series(values, index=index, name="prediction"))
+
+
+def _checked(
+    task: Task,
+    ids: Sequence[RowId] | pd.Index | pd.Series,
+    scores: npt.ArrayLike,
+    threshold: float | npt.NDArray[np.float64] = 0.0,
+) -> tuple[pd.Index, npt.NDArray[np.float64]]:
+    """Ids and scores; an error if a score is none, or the threshold NaN."""
     index = pd.Index(ids, name="id")
     names = index.tolist()
     # float64 before the comparison: numpy would round the threshold to the precision of float32 scores.
@@ -85,8 +112,7 @@ def cut(
         faults.append(Fault(task.name, "the threshold is NaN", "a number"))
     if faults:
         raise CompetitionError(f"{task.name}: the scores cannot be cut", faults=faults)
-    predictions = pd.Series((values >= threshold).astype(np.int8), index=index, name="prediction")
-    return Submission(task, predictions, float(threshold) if np.ndim(threshold) == 0 else None)
+    return index, values
 
 
 def row_ids(rows: pd.DataFrame) -> list[RowId]:

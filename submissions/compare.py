@@ -14,13 +14,16 @@ from submissions.build import RowId, csv_name, text_name
 from submissions.formats import is_row_id
 from submissions.sources import Source, find_sources, zip_sources
 from submissions.validate import raise_faults
+from submissions.values import is_scored
 
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 ALL = "all"
 
 
 def read_predictions(path: Path | str, task: Task) -> pd.Series:
-    """The task's predictions at `path`, ``(n_rows,)`` int8 by row id, in the order of the file.
+    """The task's predictions at `path`, ``(n_rows,)`` by row id: int8, or float64 where the host wants scores.
+
+    They are in the order of the file.
 
     `path` is a folder, a zip, JSON Lines or CSV. The ids of a CSV are integers if every one is an integer as
     Python writes it, else text.
@@ -38,15 +41,18 @@ def read_predictions(path: Path | str, task: Task) -> pd.Series:
     index = _index(ids, from_text=source.is_csv)
     if index is None:
         raise CompetitionError(f"{path}: some ids are integers and some are text", advice="use one kind of id")
-    return pd.Series(list(contents.by_id.values()), index=index, dtype=np.int8, name="prediction")
+    kind = np.float64 if is_scored(task) else np.int8
+    return pd.Series(list(contents.by_id.values()), index=index, dtype=kind, name="prediction")
 
 
 def _source(path: Path, task: Task) -> Source:
     """The one file for `task`; what else stands in the folder or zip is not looked at."""
     if path.is_dir():
-        files = [path / name for name in (text_name(task), csv_name(task)) if (path / name).is_file()]
+        names = [name for name in (text_name(task), csv_name(task)) if name]
+        files = [path / name for name in names if (path / name).is_file()]
         if not files:
-            raise CompetitionError(f"{path} holds neither {text_name(task)} nor {csv_name(task)}")
+            found = f"holds neither {' nor '.join(names)}" if len(names) > 1 else f"does not hold {names[0]}"
+            raise CompetitionError(f"{path} {found}")
         path = files[0]
     if path.suffix != ".zip":
         return find_sources(path, [task])[0][0]
@@ -142,6 +148,8 @@ def _aligned(a: pd.Series, b: pd.Series, rows: pd.DataFrame) -> tuple[np.ndarray
     """`a` and `b` in the order of `rows`."""
     wanted = pd.Index(rows["id"])
     sides = {name: _as_kind_of(wanted, side) for name, side in (("a", a), ("b", b))}
+    if any(pd.api.types.is_float_dtype(side.dtype) for side in sides.values()):
+        raise CompetitionError("scores are no decisions, which are what is compared", advice="compare decisions")
     faults = [fault for name, side in sides.items() for fault in _id_faults(name, side.index, wanted)]
     if faults:
         raise MismatchError(

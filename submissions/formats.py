@@ -13,6 +13,7 @@ import orjson
 from competition.errors import Fault
 from competition.tasks import Task
 from submissions.build import Fields, RowId
+from submissions.values import csv_header, expected_cell, prediction_of
 
 SUFFIXES = (".txt", ".jsonl", ".csv")
 
@@ -29,7 +30,7 @@ class Record(NamedTuple):
 
     line: int
     id: RowId | None
-    prediction: int | None
+    prediction: float | None
     fields: tuple[Any, ...] | None
     faults: Sequence[Fault] = ()
 
@@ -126,7 +127,7 @@ def _key_faults(found: Iterable[str], where: str, keys: Sequence[str]) -> list[F
 
 
 def csv_records(data: bytes, name: str, task: Task) -> Iterator[Record]:
-    """The records of a CSV file `id,prediction`; ids are text. Blank lines at its end are left out."""
+    """The records of a CSV file of ids and predictions; ids are text. Blank lines at its end are left out."""
     data, faults = _without_bom(data, name)
     try:
         text = data.decode()
@@ -134,7 +135,7 @@ def csv_records(data: bytes, name: str, task: Task) -> Iterator[Record]:
         line = data.count(b"\n", 0, error.start) + 1
         yield Record(line, None, None, None, [*faults, Fault(f"{name}:{line}", "not UTF-8", "UTF-8")])
         return
-    header = [task.id, task.prediction]
+    header = list(csv_header(task))
     reader = csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), strict=True)
     try:
         first = next(reader, [])
@@ -153,12 +154,13 @@ def csv_records(data: bytes, name: str, task: Task) -> Iterator[Record]:
 def _csv_record(cells: Sequence[str], number: int, name: str, task: Task) -> Record:
     if len(cells) != 2:
         found = f"{len(cells)} cells" if cells else "blank line"
-        fault = Fault(f"{name}:{number}", found, f"two: {task.id},{task.prediction}")
+        fault = Fault(f"{name}:{number}", found, f"two: {','.join(csv_header(task))}")
         return Record(number, None, None, None, [fault])
     row_id, value = cells
-    if value in ("0", "1"):
-        return Record(number, row_id, int(value), None)
-    fault = Fault(f"{name}:{number}, id {row_id!r}", f"{task.prediction} is {value!r}", "0 or 1")
+    if (prediction := prediction_of(task, value)) is not None:
+        return Record(number, row_id, prediction, None)
+    found = f"{csv_header(task)[1]} is {value!r}"
+    fault = Fault(f"{name}:{number}, id {row_id!r}", found, expected_cell(task))
     return Record(number, row_id, None, None, [fault])
 
 
@@ -182,7 +184,9 @@ def json_predictions(data: bytes, task: Task, rows: Mapping[RowId, Fields]) -> l
 
 
 def csv_predictions(data: bytes, task: Task, ids: Collection[RowId]) -> list[int] | None:
-    """The same of a CSV file; None also where ids are text, which may be quoted in more than one way."""
+    """The same of a CSV file; None also where ids are text, which may be quoted, or predictions are no digits."""
+    if prediction_of(task, "0") != 0 or prediction_of(task, "1") != 1:
+        return None
     header, _, lines = data.partition(b"\n")
     heads = [b"%d," % row_id for row_id in ids if isinstance(row_id, int)]
     if len(heads) < len(ids) or any(record.faults for record in csv_records(header, "", task)):

@@ -45,6 +45,9 @@ class Entry:
     difference, difference_low, difference_high
         `f1` minus that of the task's best entry on the same rows, and its interval over groups (paired bootstrap);
         0 for the best itself. Where the upper bound reaches 0 the two cannot be told apart.
+    metric, dev_metric
+        Out of fold and on dev, what the host judges by where that is not F1 (`competition.judging`): more is better. It
+        decides who is the best. Leaderboards without one have no such columns.
     """
 
     task: str
@@ -65,6 +68,13 @@ class Entry:
     difference: float | None = None
     difference_low: float | None = None
     difference_high: float | None = None
+    metric: float | None = None
+    dev_metric: float | None = None
+
+    @property
+    def quality(self) -> float | None:
+        """What ranks the entry: the host's metric, which is F1 unless `metric` is there."""
+        return self.f1 if self.metric is None else self.metric
 
     def __post_init__(self) -> None:
         faults = [
@@ -87,17 +97,19 @@ class Entry:
 
 COLUMNS = tuple(field.name for field in fields(Entry))
 NUMBERS = COLUMNS[len(TEXT) :]
+OTHER_METRIC = ("metric", "dev_metric")
+USUAL_COLUMNS = tuple(name for name in COLUMNS if name not in OTHER_METRIC)
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Entries by task, the best F1 first; each task and name once. Made with `from_entries`."""
+    """Entries by task, the best first; each task and name once. Made with `from_entries`."""
 
     entries: tuple[Entry, ...] = ()
 
     @classmethod
     def from_entries(cls, entries: Iterable[Entry]) -> "Leaderboard":
-        """A leaderboard of `entries` in any order; those without F1 come last, ties stand by name.
+        """A leaderboard of `entries` in any order; those without a figure come last, ties stand by name.
 
         Raises
         ------
@@ -121,6 +133,12 @@ class Leaderboard:
         if faults:
             raise CompetitionError("the leaderboard repeats a model", faults=faults)
         return cls(ordered)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of its table and file: those of other metrics only where an entry has one."""
+        other = any(entry.metric is not None or entry.dev_metric is not None for entry in self.entries)
+        return COLUMNS if other else USUAL_COLUMNS
 
     def with_entry(self, entry: Entry) -> "Leaderboard":
         """This leaderboard with `entry` in place of the one of the same task and name, if there is one."""
@@ -149,20 +167,22 @@ class Leaderboard:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per entry, one column per field; numbers that are not there are NaN."""
-        frame = pd.DataFrame([asdict(entry) for entry in self.entries], columns=list(COLUMNS))
-        return frame.astype(dict.fromkeys(TEXT, "str") | dict.fromkeys(NUMBERS, "float64"))
+        frame = pd.DataFrame([asdict(entry) for entry in self.entries], columns=list(self.columns))
+        numbers = [name for name in self.columns if name not in TEXT]
+        return frame.astype(dict.fromkeys(TEXT, "str") | dict.fromkeys(numbers, "float64"))
 
     def to_json(self) -> str:
         """The JSON text of a list of objects, one per entry, a key for every field."""
-        return orjson.dumps([asdict(entry) for entry in self.entries], option=orjson.OPT_INDENT_2).decode()
+        entries = [{key: getattr(entry, key) for key in self.columns} for entry in self.entries]
+        return orjson.dumps(entries, option=orjson.OPT_INDENT_2).decode()
 
     def write_csv(self, path: Path | str) -> None:
         """Write `path` whole or not at all; `read_csv` gives back an equal leaderboard."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(self.columns)
         # repr, the shortest text that reads back as the same number, is what csv writes for a float.
-        writer.writerows([getattr(entry, key) for key in COLUMNS] for entry in self.entries)
+        writer.writerows([getattr(entry, key) for key in self.columns] for entry in self.entries)
         write_text(Path(path), buffer.getvalue())
 
     @classmethod
@@ -182,17 +202,19 @@ class Leaderboard:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             faults = [Fault(str(path), str(error), "a readable UTF-8 CSV file")]
             raise CompetitionError(f"{path} is not a leaderboard", faults=faults, advice=MAKE_AGAIN) from error
-        if header != list(COLUMNS):
-            faults = [Fault(f"{path}:1", f"the columns are {','.join(header)[:500]}", ",".join(COLUMNS))]
+        if tuple(header) not in (COLUMNS, USUAL_COLUMNS):
+            faults = [Fault(f"{path}:1", f"the columns are {','.join(header)[:500]}", ",".join(USUAL_COLUMNS))]
             raise CompetitionError(f"{path} is not a leaderboard", faults=faults, advice=MAKE_AGAIN)
-        faults = [fault for number, cells in enumerate(lines, start=2) for fault in _cell_faults(path, number, cells)]
+        faults = [
+            fault for number, cells in enumerate(lines, start=2) for fault in _cell_faults(path, number, cells, header)
+        ]
         if faults:
             raise CompetitionError(f"{path} is a faulty leaderboard", faults=faults, advice=MAKE_AGAIN)
         return cls.from_entries(_entry(cells) for cells in lines)
 
 
 def _rank(entry: Entry) -> tuple[str, float, str]:
-    return entry.task, math.inf if entry.f1 is None else -entry.f1, entry.name
+    return entry.task, math.inf if entry.quality is None else -entry.quality, entry.name
 
 
 def _entry(cells: Sequence[str]) -> Entry:
@@ -204,11 +226,11 @@ def _number(cell: str) -> float | None:
     return float(cell) if cell else None
 
 
-def _cell_faults(path: Path, number: int, cells: Sequence[str]) -> list[Fault]:
-    if len(cells) != len(COLUMNS):
-        return [Fault(f"{path}:{number}", f"{len(cells)} cells", f"{len(COLUMNS)}")]
+def _cell_faults(path: Path, number: int, cells: Sequence[str], header: Sequence[str]) -> list[Fault]:
+    if len(cells) != len(header):
+        return [Fault(f"{path}:{number}", f"{len(cells)} cells", f"{len(header)}")]
     faults = []
-    for key, cell in zip(NUMBERS, cells[len(TEXT) :], strict=True):
+    for key, cell in zip(header[len(TEXT) :], cells[len(TEXT) :], strict=True):
         try:
             _number(cell)
         except ValueError:

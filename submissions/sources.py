@@ -14,7 +14,7 @@ from competition.errors import CompetitionError, Fault
 from competition.json_files import parse_json
 from competition.regular_files import refuse_irregular
 from competition.tasks import Task
-from submissions.build import MANIFEST_NAME, ZIP_NAME, Fields, RowId, csv_name, text_name
+from submissions.build import MANIFEST_NAME, Fields, RowId, csv_name, text_name, upload_name, zip_name
 from submissions.formats import (
     ABSENT,
     SUFFIXES,
@@ -40,7 +40,7 @@ MOST_UNPACKED, MOST_RATIO = 4 * 2**30, 100
 class Contents:
     """A file's predictions by row id, in the order of the file, and all that is wrong with the file."""
 
-    by_id: Mapping[RowId, int]
+    by_id: Mapping[RowId, float]
     faults: Sequence[Fault]
 
 
@@ -51,7 +51,7 @@ def collect(records: Iterable[Record], name: str, wanted: Mapping[RowId, Fields 
     """
     faults: list[Fault] = []
     first: dict[RowId, int] = {}
-    by_id: dict[RowId, int] = {}
+    by_id: dict[RowId, float] = {}
     for line, row_id, prediction, fields, line_faults in records:
         faults += line_faults
         if row_id is None:
@@ -172,18 +172,24 @@ def find_sources(path: Path, tasks: Sequence[Task]) -> tuple[list[Source], list[
             f"{path}: no telling the format by the suffix {path.suffix!r}",
             advice=f"name a folder or a file that ends in {', '.join(SUFFIXES)} or .zip",
         )
-    named = list(tasks) if len(tasks) == 1 else [task for task in tasks if path.stem == f"submit_{task.name}"]
+    named = list(tasks) if len(tasks) == 1 else [task for task in tasks if path.stem in _stems(task)]
     if not named:
         raise CompetitionError(f"{path}: no telling which task it is for", advice="name one task")
     return [Source(path.name, named[0], path.read_bytes())], []
 
 
+def _stems(task: Task) -> set[str]:
+    """The names of the task's files without their suffixes."""
+    return {Path(name).stem for name in (text_name(task), csv_name(task)) if name}
+
+
 def _folder_sources(folder: Path, tasks: Sequence[Task]) -> tuple[list[Source], list[Fault]]:
     files = {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}
     # A folder of CSV files alone is a submission too: other contests want no JSON Lines.
-    csv_only = ZIP_NAME not in files and not any(text_name(task) in files for task in tasks)
-    required = [csv_name(task) if csv_only else text_name(task) for task in tasks]
-    allowed = {text_name(task): task for task in tasks} | {csv_name(task): task for task in tasks}
+    archive = zip_name(tasks)
+    csv_only = archive not in files and not any(text_name(task) in files for task in tasks)
+    required = [(csv_name(task) if csv_only else "") or upload_name(task) for task in tasks]
+    allowed = {name: task for name_of in (text_name, csv_name) for task in tasks if (name := name_of(task))}
     faults = [Fault(name, "is not there", "a file for every task") for name in required if name not in files]
     faults += [
         Fault(name, "belongs to no task", f"one of {', '.join(allowed)}")
@@ -191,8 +197,8 @@ def _folder_sources(folder: Path, tasks: Sequence[Task]) -> tuple[list[Source], 
         if name.startswith("submit_") and name not in allowed
     ]
     sources = [Source(name, task, files[name].read_bytes()) for name, task in allowed.items() if name in files]
-    if ZIP_NAME in files:
-        members, zip_faults = zip_sources(files[ZIP_NAME], tasks)
+    if archive in files:
+        members, zip_faults = zip_sources(files[archive], tasks)
         sources, faults = sources + members, faults + zip_faults
     return sources, faults + (_digest_faults(files) if MANIFEST_NAME in files else [])
 
@@ -215,7 +221,7 @@ def _digest_faults(files: Mapping[str, Path]) -> list[Fault]:
 
 def zip_sources(path: Path, tasks: Sequence[Task]) -> tuple[list[Source], list[Fault]]:
     """The members of a zip for upload, and what is wrong with it: flat, one file per task, nothing else."""
-    names = {text_name(task): task for task in tasks}
+    names = {upload_name(task): task for task in tasks}
     try:
         refuse_irregular(path)
         with zipfile.ZipFile(path) as archive:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from competition.errors import CompetitionError, Fault
 from competition.tasks import Task
 from submissions.build import Fields, RowId, Submission, raw_fields, row_ids
 from submissions.sources import Source, extra_id, find_sources, id_kind, missing_id
+from submissions.values import is_scored
 
 RATE_GAP = 0.15  # another threshold or new languages move the positive rate by less than this
 
@@ -28,24 +30,29 @@ class Validation:
     files
         Names of the files (a zip's members as ``submit.zip/submit_QC.txt``).
     rows, positive_rates
-        By task name: number of rows, share of 1 in [0, 1].
+        By task name: number of rows, share of 1 in [0, 1], or the mean of scores.
     warnings
         What is allowed but suspicious.
+    scored
+        The tasks whose predictions are scores.
     """
 
     files: tuple[str, ...]
     rows: Mapping[str, int]
     positive_rates: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    scored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         count = len(self.warnings)
         head = "passed" if not count else f"passed with {count} warning{'s' if count > 1 else ''}"
         lines = [f"{head}: {', '.join(self.files)}"]
-        lines += [
-            f"  {task}: {n_rows:,} rows, {self.positive_rates[task]:.2%} positive" for task, n_rows in self.rows.items()
-        ]
+        lines += [f"  {task}: {n_rows:,} rows, {self._rate(task)}" for task, n_rows in self.rows.items()]
         return "\n".join(lines + [f"  warning: {warning}" for warning in self.warnings])
+
+    def _rate(self, task: str) -> str:
+        rate = self.positive_rates[task]
+        return f"mean score {rate:.4f}" if task in self.scored else f"{rate:.2%} positive"
 
 
 # --- in memory
@@ -86,15 +93,20 @@ def submission_faults(submission: Submission, expected_rows: pd.DataFrame) -> li
     faults = [extra_id(f"{name}, id {row_id!r}", wanted) for row_id in dict.fromkeys(extra)]
     faults += [Fault(f"{name}, id {row_id!r}", "is repeated", "each id once") for row_id in repeated]
     faults += [missing_id(name, row_id) for row_id in wanted if row_id in missing]
-    return faults + _value_faults(name, predictions) + ([] if wanted else [Fault(name, "there are no input rows")])
+    return faults + _value_faults(submission) + ([] if wanted else [Fault(name, "there are no input rows")])
 
 
-def _value_faults(name: str, predictions: pd.Series) -> list[Fault]:
+def _value_faults(submission: Submission) -> list[Fault]:
+    name, predictions = submission.task.name, submission.predictions
+    kinds: tuple[type, ...] = (int, np.integer)
+    expected = "an integer, 0 or 1"
+    if is_scored(submission.task):
+        kinds, expected = (*kinds, float), "a score, 0 to 1"
     values = predictions.astype(object).tolist()
     return [
-        Fault(f"{name}, id {row_id!r}", f"prediction is {value!r}", "an integer, 0 or 1")
+        Fault(f"{name}, id {row_id!r}", f"prediction is {value!r}", expected)
         for row_id, value in zip(predictions.index.tolist(), values, strict=True)
-        if not (isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= value <= 1)
+        if not (isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value <= 1)
     ]
 
 
@@ -105,8 +117,10 @@ def expected_fields(rows: pd.DataFrame) -> dict[RowId, Fields]:
     return wanted
 
 
-def rate_warnings(task: Task, predictions: Iterable[int], train_rate: float | None) -> list[str]:
-    """Warnings about the share of 1: all alike, or further from `train_rate` than `RATE_GAP` plus noise.
+def rate_warnings(task: Task, predictions: Iterable[float], train_rate: float | None) -> list[str]:
+    """Warnings about the number of rows and the share of 1: all alike, or further from `train_rate` than usual.
+
+    Usual is `RATE_GAP` plus noise; of scores only those that are all alike are told.
 
     Examples
     --------
@@ -114,11 +128,18 @@ def rate_warnings(task: Task, predictions: Iterable[int], train_rate: float | No
     >>> rate_warnings(QC, [1, 1, 1], None)
     ['QC: every prediction is 1']
     """
-    values = np.fromiter(predictions, dtype=np.int8)
-    rate = float(values.mean())
-    if rate in (0.0, 1.0):
-        return [f"{task.name}: every prediction is {int(rate)}"]
-    if train_rate is None:
+    values = np.fromiter(predictions, dtype=np.float64)
+    rate, due = float(values.mean()), task.submission.rows
+    counted = (
+        [f"{task.name}: {len(values):,} rows, and the host expects {due:,}"] if due not in (0, len(values)) else []
+    )
+    return counted + _share_warnings(task, values, rate, train_rate)
+
+
+def _share_warnings(task: Task, values: npt.NDArray[np.float64], rate: float, train_rate: float | None) -> list[str]:
+    if (len(values) > 1 and values.min() == values.max()) or rate in (0.0, 1.0):
+        return [f"{task.name}: every prediction is {rate:g}"]
+    if train_rate is None or is_scored(task):
         return []
     noise = 3 * float(np.sqrt(train_rate * (1 - train_rate) / len(values)))  # three standard errors
     if abs(rate - train_rate) <= RATE_GAP + noise:
@@ -157,7 +178,7 @@ def validate_files(
     sources, faults = find_sources(path, tasks)
     fields = {name: expected_fields(expected[name]) for name in {source.task.name for source in sources}}
     checked: list[Source] = []
-    predictions: dict[str, tuple[str, Mapping[RowId, int]]] = {}
+    predictions: dict[str, tuple[str, Mapping[RowId, float]]] = {}
     for source in sources:
         if any(twin.task is source.task and twin.data == source.data for twin in checked):
             continue  # a zip's member is the same bytes as the file beside it: nothing new to find
@@ -173,12 +194,13 @@ def validate_files(
         files=tuple(source.name for source in sources),
         rows={task.name: len(values) for task, values in found},
         positive_rates={task.name: sum(values) / len(values) for task, values in found},
+        scored=tuple(task.name for task, _ in found if is_scored(task)),
         warnings=tuple(w for task, values in found for w in rate_warnings(task, values, rates.get(task.name))),
     )
 
 
 def _disagreements(
-    name: str, found: Mapping[RowId, int], earlier_name: str, earlier: Mapping[RowId, int]
+    name: str, found: Mapping[RowId, float], earlier_name: str, earlier: Mapping[RowId, float]
 ) -> list[Fault]:
     return [
         Fault(f"{name}, id {row_id!r}", f"prediction is {value}", f"{earlier[row_id]}, as in {earlier_name}")

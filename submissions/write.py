@@ -13,22 +13,25 @@ import pandas as pd
 
 from competition.artefacts import discard, heal, partial, publish, sha256, write_manifest
 from competition.errors import CompetitionError, Fault
+from competition.tasks import Task
 from submissions.build import (
     MANIFEST_NAME,
-    ZIP_NAME,
     RowId,
     Submission,
     csv_name,
     raw_fields,
     row_ids,
     text_name,
+    upload_name,
+    zip_name,
 )
 from submissions.validate import Validation, raise_faults, rate_warnings, submission_faults, validate_files
+from submissions.values import cells, csv_header
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same files give the same bytes on any day
 ZIP_LEVEL = 3  # 340,000 rows in half the time of the default level, and 1.1 times its size
 QUOTED = re.compile(r'[",\r\n]')
-OWN_FILE = re.compile(rf"submit_.+\.(txt|csv)|{re.escape(ZIP_NAME)}|{re.escape(MANIFEST_NAME)}")
+OWN_FILE = re.compile(rf"submit_.+\.(txt|csv)|submit\.zip|{re.escape(MANIFEST_NAME)}")
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,15 @@ class SubmissionFiles:
     Attributes
     ----------
     texts, csvs
-        By task name.
+        By task name, for the tasks that have such a file.
+    zip
+        None where the host wants none.
     """
 
     folder: Path
     texts: Mapping[str, Path]
     csvs: Mapping[str, Path]
-    zip: Path
+    zip: Path | None
     manifest: Path
     validation: Validation
 
@@ -86,23 +91,23 @@ def write_submission(
     folder = Path(folder)
     _check_submissions(submissions, rows)
     heal(folder)
-    _check_folder(folder, replace=replace)
+    tasks = [submission.task for submission in submissions]
+    _check_folder(folder, tasks, replace=replace)
     # Beside the folder, so that the rename stays within one file system.
     work = partial(folder)
     discard(work)  # of a process that was killed
     work.mkdir(parents=True)
     try:
         _write_files(work, submissions, rows, manifest=manifest, train_rates=train_rates or {})
-        tasks = [submission.task for submission in submissions]
         validation = validate_files(work, rows, tasks, train_rates=train_rates)
         publish(work, folder)
     finally:
         discard(work)
     return SubmissionFiles(
         folder=folder,
-        texts={task.name: folder / text_name(task) for task in tasks},
-        csvs={task.name: folder / csv_name(task) for task in tasks},
-        zip=folder / ZIP_NAME,
+        texts={task.name: folder / text_name(task) for task in tasks if text_name(task)},
+        csvs={task.name: folder / csv_name(task) for task in tasks if csv_name(task)},
+        zip=folder / zip_name(tasks) if zip_name(tasks) else None,
         manifest=folder / MANIFEST_NAME,
         validation=validation,
     )
@@ -129,11 +134,10 @@ def json_lines(submission: Submission, rows: pd.DataFrame) -> bytes:
 
 
 def csv_lines(submission: Submission, rows: pd.DataFrame) -> bytes:
-    """The task's CSV file, `id,prediction`, in the order of `rows`."""
-    task = submission.task
-    lines = [f"{task.id},{task.prediction}\n"]
-    values = zip(row_ids(rows), _predictions(submission, rows), strict=True)
-    lines += [f"{_csv_cell(row_id)},{value}\n" for row_id, value in values]
+    """The task's CSV file, ids and predictions, in the order of `rows`."""
+    lines = [",".join(map(_csv_cell, csv_header(submission.task))) + "\n"]
+    values = zip(row_ids(rows), cells(submission.task, _predictions(submission, rows)), strict=True)
+    lines += [f"{_csv_cell(row_id)},{_csv_cell(value)}\n" for row_id, value in values]
     return "".join(lines).encode()
 
 
@@ -153,8 +157,8 @@ def zip_files(files: Mapping[str, bytes], path: Path) -> None:
             archive.writestr(member, data, compress_type=zipfile.ZIP_DEFLATED, compresslevel=ZIP_LEVEL)
 
 
-def _predictions(submission: Submission, rows: pd.DataFrame) -> list[int]:
-    values: list[int] = submission.predictions.loc[rows["id"]].astype("int8").tolist()
+def _predictions(submission: Submission, rows: pd.DataFrame) -> list[float]:
+    values: list[float] = submission.predictions.loc[rows["id"]].tolist()
     return values
 
 
@@ -168,14 +172,16 @@ def _check_submissions(submissions: Sequence[Submission], rows: Mapping[str, pd.
     raise_faults("the submission", faults or ([] if names else [Fault("the submission", "holds no task")]))
 
 
-def _check_folder(folder: Path, *, replace: bool) -> None:
+def _check_folder(folder: Path, tasks: Sequence[Task], *, replace: bool) -> None:
     if not os.path.lexists(folder):
         return
     if not replace:
         raise CompetitionError(f"{folder} is there already", advice="choose another name, or ask to replace it")
     if folder.is_symlink() or not folder.is_dir():
         raise CompetitionError(f"{folder} is not a folder", advice="choose another name")
-    strangers = sorted(file.name for file in folder.iterdir() if not OWN_FILE.fullmatch(file.name))
+    own = {zip_name(tasks), *map(text_name, tasks), *map(csv_name, tasks)}
+    names = sorted(file.name for file in folder.iterdir())
+    strangers = [name for name in names if name not in own and not OWN_FILE.fullmatch(name)]
     if strangers:
         raise CompetitionError(
             f"{folder} holds more than a submission and is not replaced",
@@ -194,14 +200,17 @@ def _write_files(
 ) -> None:
     own = {"files", "tasks", "warnings"}
     assert not own & manifest.keys(), f"the manifest's keys {sorted(own)} are written here"
-    texts = {text_name(each.task): json_lines(each, rows[each.task.name]) for each in submissions}
-    csvs = {csv_name(each.task): csv_lines(each, rows[each.task.name]) for each in submissions}
-    for name, data in (texts | csvs).items():
+    tasks = [each.task for each in submissions]
+    texts = {name: json_lines(each, rows[each.task.name]) for each in submissions if (name := text_name(each.task))}
+    csvs = {name: csv_lines(each, rows[each.task.name]) for each in submissions if (name := csv_name(each.task))}
+    files = texts | csvs
+    for name, data in files.items():
         (folder / name).write_bytes(data)
-    zip_files(texts, folder / ZIP_NAME)
+    if archive := zip_name(tasks):
+        zip_files({name: files[name] for name in map(upload_name, tasks)}, folder / archive)
     record = {
         **manifest,
-        "files": {name: _entry(folder / name) for name in [*texts, *csvs, ZIP_NAME]},
+        "files": {name: _entry(folder / name) for name in [*files, *([archive] if archive else [])]},
         "tasks": {each.task.name: _summary(each) for each in submissions},
         "warnings": [
             warning
@@ -218,5 +227,5 @@ def _entry(path: Path) -> dict[str, Any]:
 
 def _summary(submission: Submission) -> dict[str, Any]:
     predictions = submission.predictions
-    summary = {"rows": len(predictions), "positive_rate": float(predictions.astype("int8").mean())}
+    summary = {"rows": len(predictions), "positive_rate": float(predictions.mean())}
     return summary if submission.threshold is None else summary | {"threshold": submission.threshold}

@@ -4,11 +4,13 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from competition.errors import CompetitionError
+from competition.judging import METRICS
 from competition.metrics import f1
+from competition.tasks import MetricName
 from oof import threshold
 from oof.threshold import (
     Cut,
@@ -145,3 +147,15 @@ def test_a_million_rows_take_a_tenth_of_a_second() -> None:
     start = time.process_time()
     best_threshold(labels, scores)
     assert time.process_time() - start < 0.2  # measured: .02; a sort takes .15 and more
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
+@given(rows=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12)), min_size=2, max_size=30))
+def test_no_cut_is_better_by_the_metric_asked_for(metric: MetricName, rows: list[tuple[int, int]]) -> None:
+    labels, scores = np.array([label for label, _ in rows]), np.array([score / 12 for _, score in rows])
+    assume(labels.any())
+    found = best_threshold(labels, scores, metric=metric)
+    judge = METRICS[metric].of
+    best = max(judge(labels, decide(scores, cut)) for cut in np.unique(scores))
+    assert judge(labels, decide(scores, found.threshold)) == pytest.approx(best)
+    assert found.f1 == pytest.approx(f1(labels, decide(scores, found.threshold)))

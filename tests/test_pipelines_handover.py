@@ -196,6 +196,25 @@ def test_weights_of_a_local_folder_come_along(bert: Path, tmp_path: Path) -> Non
     assert files.zip.read_bytes() == (tmp_path / "run/submissions/final/submit.zip").read_bytes()
 
 
+@pytest.mark.parametrize("contest", ["amazon-esci", "home-depot"])
+def test_other_contests_get_their_own_format_from_a_package(contest: str, tmp_path: Path) -> None:
+    from competition.sample_contests import write_contest_sample
+
+    write_contest_sample(contest, tmp_path / "data", n_train=500, n_test=80)
+    words = ["--quiet", "run", "--competition", contest, "--data", tmp_path / "data", "--run", tmp_path / "run",
+             "--folds", 3, "--recipes", "lexical-linear"]  # fmt: skip
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    run = RunFolder(tmp_path / "run")
+    package = export(run, tmp_path / "package").path
+    files = apply(package / "model", tmp_path / "data", tmp_path / "out")
+    ((task, path),) = files.csvs.items()
+    assert path.read_bytes() == (run.submission("final") / path.name).read_bytes()
+    assert "--competition" in (package / "scripts" / "train.sh").read_text(encoding="utf-8")
+    assert f"## Task {task}" in (card(run) / "README.md").read_text(encoding="utf-8")
+    assert check_upload(run, Desk(), "shop").file == run.submission("final") / path.name
+
+
 def test_requirements_are_exact_and_installed() -> None:
     from importlib.metadata import version
 

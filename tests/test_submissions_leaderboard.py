@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from competition.errors import CompetitionError
-from submissions.leaderboard import COLUMNS, NUMBERS, Entry, Leaderboard
+from submissions.leaderboard import COLUMNS, NUMBERS, OTHER_METRIC, USUAL_COLUMNS, Entry, Leaderboard
 
 CHARACTER = st.characters(exclude_categories=["C", "Z"], include_characters=" ")
 NAME = st.text(CHARACTER, min_size=1, max_size=8).filter(str.isprintable)
@@ -97,16 +97,29 @@ def test_csv_gives_back_an_equal_leaderboard(tmp_path_factory: pytest.TempPathFa
 @given(board=BOARD)
 def test_json_has_exactly_the_fields_and_null_for_what_is_not_there(board: Leaderboard) -> None:
     objects = json.loads(board.to_json(), parse_constant=pytest.fail)
-    assert [tuple(each) for each in objects] == [COLUMNS] * len(board.entries)
+    assert [tuple(each) for each in objects] == [board.columns] * len(board.entries)
     assert [Entry(**each) for each in objects] == list(board.entries)
 
 
 def test_the_columns_are_the_fields_in_order() -> None:
-    assert ",".join(COLUMNS) == (
+    assert ",".join(USUAL_COLUMNS) == (
         "task,name,kind,f1,f1_low,f1_high,f1_fold_std,f1_at_half,auc,positive_rate,threshold,rows_per_second,"
         "dev_f1,f1_avg,dev_f1_seen_languages,difference,difference_low,difference_high"
     )
-    assert len(COLUMNS) == len(fields(Entry))
+    assert (*USUAL_COLUMNS, *OTHER_METRIC) == COLUMNS == tuple(field.name for field in fields(Entry))
+
+
+def test_another_metric_ranks_and_stands_in_the_file_only_where_there_is_one(tmp_path: Path) -> None:
+    plain = Leaderboard.from_entries([entry("QC", "a", 0.5), entry("QC", "b", 0.6)])
+    judged = Leaderboard.from_entries(
+        [Entry("HD", "a", "base", 0.9, metric=-0.7), Entry("HD", "b", "base", 0.8, metric=-0.6)]
+    )
+    assert [each.name for each in judged.entries] == ["b", "a"]  # by the metric, not by F1
+    for board, columns in ((plain, USUAL_COLUMNS), (judged, COLUMNS)):
+        board.write_csv(tmp_path / "leaderboard.csv")
+        assert (tmp_path / "leaderboard.csv").read_text().splitlines()[0] == ",".join(columns)
+        assert tuple(board.to_frame().columns) == columns
+        assert Leaderboard.read_csv(tmp_path / "leaderboard.csv") == board
 
 
 def test_the_frame_has_numbers_and_text_even_when_empty() -> None:

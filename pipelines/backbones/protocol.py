@@ -91,7 +91,7 @@ class Workspace:
     init
         Weights of a fitted backbone to begin with, instead of those that the recipe names.
     others
-        Task name -> labelled rows of the run's other tasks, for a recipe that trains on all of them.
+        Task -> labelled rows of the run's other tasks, for a recipe that trains on all of them.
     pieces
         In how many pieces a network's batches are computed from the start, see `pipelines.backbones.trainer`.
     tables
@@ -105,7 +105,7 @@ class Workspace:
     seed: int
     threads: int
     init: Path | None = None
-    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    others: Mapping[Task, pd.DataFrame] = field(default_factory=dict)
     pieces: int = 1
     tables: Path | None = None
 

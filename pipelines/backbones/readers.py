@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from competition.categories import CategoryTree
-from competition.tasks import Task, get_task
+from competition.tasks import Task
 from pipelines.backbones.answers import answer_labels
 from pipelines.backbones.evaluation import Labelled
 from pipelines.backbones.packing import PLACES
@@ -146,9 +146,9 @@ class Reading:
         targets = Targets.of(rows)
         return Labelled(inputs.take(codes), targets.labels, targets.weights)
 
-    def joint(self, rows: pd.DataFrame, task: Task, others: Mapping[str, pd.DataFrame]) -> Labelled:
+    def joint(self, rows: pd.DataFrame, task: Task, others: Mapping[Task, pd.DataFrame]) -> Labelled:
         """Inputs and labels of a task's training rows, followed by those of other tasks, with heads if it has them."""
-        frames = [(task, rows), *((get_task(name), others[name]) for name in sorted(others))]
+        frames = [(task, rows), *sorted(others.items(), key=lambda other: other[0].name)]
         inputs = [_token_rows(self.reader.inputs(self.reader.texts(frame, of))) for of, frame in frames]
         targets, joined = Targets.joined([Targets.of(frame) for _, frame in frames]), Joined.of(inputs)
         read = joined if self.reader.recipe.joint == "heads" else joined.rows

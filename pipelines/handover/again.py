@@ -65,6 +65,8 @@ def write_ingredients(run: RunFolder, folder: Path, *, base: Mapping[str, str]) 
         target.mkdir(parents=True, exist_ok=True)
         for file in file_names(source):
             shutil.copyfile(source / file, target / file)
+    if run.contest_file.is_file():
+        shutil.copyfile(run.contest_file, folder / run.contest_file.name)
     if run.translations_file.is_file():
         write_translations(run, folder / TRANSLATIONS)
 
@@ -115,6 +117,8 @@ def _run_command(run: RunFolder) -> str:
         value = getattr(settings, key)
         if value is not None:
             words.append(f"--{key} {shlex.quote(str(value))}")
+    if run.contest_file.is_file():
+        words.append(f"--competition {HERE}/{run.contest_file.name}")
     if settings.relabel_unknown:
         words.append("--relabel-unknown")
     if run.translations_file.is_file() and settings.translations:

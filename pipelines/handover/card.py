@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from competition.artefacts import MANIFEST, finish, is_finished, partial, read_manifest
 from competition.errors import CompetitionError, Fault
 from competition.languages import UNKNOWN, iso_code
-from competition.tasks import get_task
 from pipelines.handover.again import Wanted, by_hand, commands, wanted_of, write_ingredients
 from pipelines.handover.exporting import packages_of
 from pipelines.handover.facts import TaskFacts, facts_of, part_manifests_of, weights_of
@@ -74,7 +73,7 @@ def write_reproduction(run: RunFolder, folder: Path, wanted: Wanted, manifest: M
     for artefact in artefacts(run):
         if artefact.manifest.is_file() and not artefact.name.startswith("studies"):
             copy_clean(artefact.manifest, folder / "manifests" / artefact.manifest_name, run)
-    sums = [f"{entry['sha256']}  {name}\n" for name, entry in manifest["files"].items() if name.endswith(".txt")]
+    sums = [f"{entry['sha256']}  {name}\n" for name, entry in manifest["files"].items() if not name.endswith(".zip")]
     (folder / EXPECTED).write_text("".join(sums), encoding="utf-8")
     lines = [*requirements(sorted(packages_of(run))), ""]
     (folder / "requirements.txt").write_text("\n".join(lines), encoding="utf-8")
@@ -129,6 +128,8 @@ def _results(facts: TaskFacts) -> list[Any]:
         ("F1, out of fold, nested", "f1", entry.f1, "train"),
         ("AUC, out of fold", "roc_auc", entry.auc, "train"),
         ("F1 on dev", "f1", entry.dev_f1, "dev"),
+        (f"{facts.task.metric}, out of fold", facts.task.metric, entry.metric, "train"),
+        (f"{facts.task.metric} on dev", facts.task.metric, entry.dev_metric, "dev"),
     ]
     return [
         EvalResult(
@@ -241,5 +242,5 @@ def _facts(run: RunFolder, board: Leaderboard, manifest: Mapping[str, Any]) -> l
             fault = Fault(f"{task}/{told['ensemble']}", "is gone", "what the submission was made of")
             raise CompetitionError("the submission cannot be described", faults=[fault], advice="submit again")
         chosen = chosen_of(run, entries[0])
-        found.append(facts_of(run, get_task(task), chosen=chosen, board=board, manifest=manifest))
+        found.append(facts_of(run, run.task(task), chosen=chosen, board=board, manifest=manifest))
     return found

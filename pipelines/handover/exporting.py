@@ -87,8 +87,7 @@ def _write(work: Path, what: Contents, choice: str) -> None:
     in_train = {source: f"../{MODEL}/{name}" for source, name in what.base.items()}
     write_ingredients(run, work / TRAIN, base=in_train)
     copy_source(work / CODE)
-    splits = [f"test_{task}, or dev_{task}" for task in what.chosen]
-    write_script(work / "scripts" / "predict.sh", filled("predict.sh.j2", files="; ".join(splits)))
+    write_script(work / "scripts" / "predict.sh", filled("predict.sh.j2"))
     title = "Trains everything again and writes the submission."
     train = filled("again.sh.j2", title=title, code=True, by_hand=by_hand(run), folders=(),
                    commands=commands(run, wanted), name=wanted.name)  # fmt: skip

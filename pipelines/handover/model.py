@@ -23,7 +23,7 @@ from competition.errors import CompetitionError, Fault
 from competition.json_files import Shape, read_json
 from competition.parquet_files import Kind, read_frame
 from competition.rows import NO_TRAIN, locate_files, read_rows
-from competition.tasks import Task, get_task
+from competition.tasks import Task
 from oof.crossfit import Fitted
 from oof.features import NOVELTY, with_novelty
 from oof.frame import PredictionFrame
@@ -34,7 +34,8 @@ from pipelines.progress import available_threads
 from pipelines.provenance import now, provenance
 from pipelines.run_folder import RunFolder, without_labels
 from pipelines.weights import cache_dir
-from submissions.build import Submission, cut
+from submissions.build import Submission, cut, scored
+from submissions.values import is_scored
 from submissions.write import SubmissionFiles, write_submission
 
 log = logging.getLogger(__name__)
@@ -164,9 +165,9 @@ def apply(root: Path, data: Path, out: Path, *, split: str | None = None) -> Sub
     submissions: list[Submission] = []
     rows: dict[str, pd.DataFrame] = {}
     with contextlib.chdir(root), tempfile.TemporaryDirectory() as scratch:
-        for name, path in files.items():
-            task = get_task(name)
-            rows[name] = rows_of(model, task, path)
+        for name, (where, path) in files.items():
+            task = model.run.task(name)
+            rows[name] = rows_of(model, task, path, split=where)
             scores = score(model, task, rows[name], scratch=Path(scratch))
             submissions.append(_cut(task, model.chosen[name], rows[name], scores))
             log.info("%s: %s rows of %s scored by %s", name, f"{len(scores):,}", path.name, model.chosen[name].name)
@@ -176,15 +177,15 @@ def apply(root: Path, data: Path, out: Path, *, split: str | None = None) -> Sub
         return write_submission(out, submissions, rows, manifest={PROVENANCE: made}, train_rates=rates)
 
 
-def files_to_score(model: ExportedModel, data: Path, split: str | None) -> dict[str, Path]:
-    """Task name -> its file of `split` in `data`; of test, or dev where there is no test, if `split` is None."""
-    files, faults = locate_files(data, [get_task(name) for name in model.chosen])
+def files_to_score(model: ExportedModel, data: Path, split: str | None) -> dict[str, tuple[str, Path]]:
+    """Task name -> split and file in `data`; test, or dev where there is no test, if `split` is None."""
+    files, faults = locate_files(data, [model.run.task(name) for name in model.chosen])
     faults = [fault for fault in faults if fault.expected != NO_TRAIN]
     found = {}
     for name in model.chosen:
         there = [each for each in ((split,) if split else ("test", "dev")) if (name, each) in files]
         if there:
-            found[name] = files[name, there[0]]
+            found[name] = there[0], files[name, there[0]]
         else:
             faults.append(Fault(str(data), f"no {split or 'test or dev'} file of {name}", f"{split or 'test'}_{name}"))
     if faults:
@@ -192,9 +193,11 @@ def files_to_score(model: ExportedModel, data: Path, split: str | None) -> dict[
     return found
 
 
-def rows_of(model: ExportedModel, task: Task, path: Path) -> pd.DataFrame:
+def rows_of(model: ExportedModel, task: Task, path: Path, *, split: str) -> pd.DataFrame:
     """The rows of a file, cleaned and translated as those of the run were."""
-    rows = clean(read_rows(path, task, labelled=False), model.run.settings().cleaning, task, may_drop=False)
+    rows = clean(
+        read_rows(path, task, labelled=False, split=split), model.run.settings().cleaning, task, may_drop=False
+    )
     return model.run.with_english(rows)
 
 
@@ -224,6 +227,8 @@ def score(model: ExportedModel, task: Task, rows: pd.DataFrame, *, scratch: Path
 
 
 def _cut(task: Task, chosen: Chosen, rows: pd.DataFrame, scores: np.ndarray) -> Submission:
+    if is_scored(task):
+        return scored(task, rows["id"], scores)
     cuts = SegmentCuts(chosen.threshold, chosen.cuts)
     by_row = cuts.thresholds(rows["language"].to_numpy()) if cuts.by_segment else cuts.overall
     return cut(task, rows["id"], scores, by_row)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from competition.artefacts import finish, partial, write_text
+from competition.contest import FILE_NAME
 from competition.errors import CompetitionError, Fault
 from oof.store import PartKey
 from pipelines.config import recipe_values
@@ -116,6 +117,8 @@ def write_model(what: Contents, folder: Path) -> Path:
         texts_of(run.rows(task)).to_parquet(texts_file(work, task), index=False)
     if run.translations_file.is_file():
         shutil.copyfile(run.translations_file, RunFolder(work).translations_file)
+    if run.contest_file.is_file():
+        shutil.copyfile(run.contest_file, RunFolder(work).contest_file)
     RunFolder(work).write_settings(portable(run.settings(), what.learners, tasks=tuple(what.chosen)))
     made_of = [part_manifests(run, task, each.learners) for task, each in what.chosen.items()]
     record = {
@@ -137,6 +140,7 @@ def portable(settings: RunSettings, learners: Sequence[str], *, tasks: tuple[str
     return settings.model_copy(
         update={
             "data": "data",
+            "competition": settings.competition and FILE_NAME,
             "tasks": tasks,
             "recipes": tuple(f"{RECIPES}/{name}.toml" for name in learners),
             "overrides": (),

@@ -6,6 +6,7 @@ which is replaced as a whole when the submission is made again.
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ import pandas as pd
 from competition.artefacts import MANIFEST, is_finished, read_manifest, sha256, write_text
 from competition.errors import CompetitionError, Fault
 from competition.json_files import Shape, read_json
-from competition.tasks import Task, get_task
+from competition.tasks import Task
 from pipelines.failures import readable
 from pipelines.handover.hosts import Host, HostUnreachableError, Limits
 from pipelines.locks import alone
 from pipelines.provenance import now
 from pipelines.run_folder import RunFolder
-from submissions.build import ZIP_NAME, csv_name
+from submissions.build import csv_name, upload_name, zip_name
 from submissions.validate import Validation, validate_files
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def check_upload(
     manifest = read_manifest(folder / MANIFEST)
     rows, tasks = _expected(run, manifest)
     validation = validate_files(folder, rows, tasks)
-    path = folder / (file or (csv_name(tasks[0]) if len(tasks) == 1 else ZIP_NAME))
+    path = folder / (file or _usual_file(tasks))
     if path.name not in manifest["files"] or not path.is_file():
         fault = Fault(path.name, "is no file of the submission", f"one of {', '.join(manifest['files'])}")
         raise CompetitionError("there is nothing to upload", faults=[fault])
@@ -155,7 +156,14 @@ def read_uploads(run: RunFolder) -> list[Upload]:
 def _expected(run: RunFolder, manifest: dict[str, Any]) -> tuple[dict[str, pd.DataFrame], list[Task]]:
     chosen = manifest["chosen"]
     rows = {task: run.rows(task)[told["split"]] for task, told in chosen.items()}
-    return rows, [get_task(task) for task in chosen]
+    return rows, [run.task(task) for task in chosen]
+
+
+def _usual_file(tasks: Sequence[Task]) -> str:
+    """What the host wants of one task, or of several: a CSV if there is one, else the archive."""
+    if len(tasks) == 1 and csv_name(tasks[0]):
+        return csv_name(tasks[0])
+    return zip_name(tasks) or upload_name(tasks[0])
 
 
 def _limits(host: Host, competition: str) -> Limits | None:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from competition.artefacts import replacing
 from competition.cleaning import PRESETS, clean_text, map_distinct, normalise_query
+from competition.contest import BUILT_IN_CONTEST, Contest
 from competition.languages import ENGLISH, UNKNOWN
 from competition.rows import read_competition
-from competition.tasks import get_task
 from pipelines.prepare import TRANSLATION_COLUMNS, keep_translations
 from pipelines.run_folder import RunFolder, read_split
 from pipelines.translation.quality import quality_table
@@ -20,9 +20,9 @@ from pipelines.translation.work import Translating, translate_pairs
 log = logging.getLogger(__name__)
 
 
-def queries_of_data(folder: Path, tasks: Sequence[str]) -> pd.DataFrame:
+def queries_of_data(folder: Path, tasks: Sequence[str], *, contest: Contest = BUILT_IN_CONTEST) -> pd.DataFrame:
     """The distinct queries of a competition's files, see `distinct_queries`."""
-    data = read_competition(folder, [get_task(name) for name in tasks])
+    data = read_competition(folder, [contest.task(name) for name in tasks])
     return distinct_queries(rows for splits in data.values() for rows in splits.values())
 
 
