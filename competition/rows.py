@@ -27,6 +27,8 @@ COLUMNS = ("id", "language", "query", "target", "label")
 CANONICAL_INTEGER = re.compile("0|-?[1-9][0-9]{0,18}")
 TOLD_ONCE = 10
 """A fault that each of more records than this has, in the same words, is told once."""
+NO_TRAIN = "a train file"
+"""What is expected where a task has dev or test alone; whoever only scores rows does without."""
 
 
 def find_files(folder: Path, tasks: Sequence[Task]) -> dict[tuple[str, str], Path]:
@@ -75,7 +77,7 @@ def locate_files(folder: Path, tasks: Sequence[Task]) -> tuple[dict[tuple[str, s
                 files[task.name, split] = folder / found[0]
         there = [files[task.name, split].name for split in SPLITS if (task.name, split) in files]
         if there and (task.name, "train") not in files:
-            faults.append(Fault(str(folder), f"{' and '.join(there)} without {_stem(task, 'train')}", "a train file"))
+            faults.append(Fault(str(folder), f"{' and '.join(there)} without {_stem(task, 'train')}", NO_TRAIN))
     if not files:
         raise CompetitionError(
             f"no file of the competition is in {folder}",

@@ -13,6 +13,7 @@ from pipelines.cli_check import check
 from pipelines.cli_completion import completion
 from pipelines.cli_ensembles import ensemble_commands
 from pipelines.cli_estimates import estimate_commands, plan_options, show_plan
+from pipelines.cli_handover import handover_commands
 from pipelines.cli_integrity import integrity_commands
 from pipelines.cli_models import model_commands
 from pipelines.cli_options import (
@@ -366,7 +367,7 @@ def run(
     _report(folder)
 
 
-for _command in [*scoring_commands(), *integrity_commands()]:
+for _command in [*scoring_commands(), *handover_commands(), *integrity_commands()]:
     main.add_command(_command)
 
 main.add_command(completion)

@@ -138,6 +138,15 @@ class RunFolder:
         """Folder of one submission."""
         return self.root / "submissions" / name
 
+    @property
+    def uploads_file(self) -> Path:
+        """What was uploaded to contests' hosts."""
+        return self.root / "uploads.json"
+
+    def card(self, submission: str) -> Path:
+        """Folder of the model card of one submission."""
+        return self.root / "cards" / submission
+
     def pretrained(self, task: str, name: str) -> Path:
         """Folder of the pretrained weights of one name, for fold training of a task."""
         return self.root / "pretrained" / task / name

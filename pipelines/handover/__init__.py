@@ -1,0 +1,1 @@
+"""What a run hands over: a model card, a code package, an upload to the contest's host."""
