@@ -38,6 +38,7 @@ NETWORK = [
 ]
 ORPHAN_SECONDS = 60.0
 KILLS_PER_RUN = 20
+FAULTS = ("lost", "damaged", "differing", "leftovers")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ class Chaos:
             self.tally.runs += 1
             self.tally.differing += differing(expected, run)
             self.tally.leftovers += leftovers(run.root)
-            say(f"{self.engine}: run {self.tally.runs} is done after {self.tally.kills} kills in all")
+            found = ", ".join(f"{len(getattr(self.tally, kind))} {kind}" for kind in FAULTS)
+            say(f"{self.engine}: {self.tally.runs} runs are done after {self.tally.kills} kills; {found}")
         return self.tally
 
     def kill_until_done(self, run: RunFolder, kills: int) -> None:
@@ -208,7 +210,7 @@ def print_results(tallies: Sequence[Tally]) -> None:
         print(f"{each.engine:<8}{each.runs:>6}{each.attempts:>10}{each.kills:>7}{hits}"
               f"{each.undisturbed:>11.1f} s{each.seconds:>13.1f}{each.overhead:>10.2f}")  # fmt: skip
         print(f"        exit codes: {', '.join(f'{code} x {n}' for code, n in sorted(each.codes.items()))}")
-    for kind in ("lost", "damaged", "differing", "leftovers"):
+    for kind in FAULTS:
         for each in tallies:
             for what in getattr(each, kind):
                 print(f"{kind} ({each.engine}): {what}")

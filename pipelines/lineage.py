@@ -67,7 +67,7 @@ def _links_of(run: RunFolder, artefact: Artefact, digests: "Digests") -> list[Li
     name, manifest = artefact.name, read_manifest(artefact.manifest)
     return [
         *_inputs(run, name, manifest),
-        *_rows_and_folds(name, manifest, digests),
+        *_rows_and_folds(run, name, manifest, digests=digests),
         *_extras(run, name, manifest),
         *_sources(run, name, manifest),
     ]
@@ -136,19 +136,31 @@ def _older_inputs(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Ite
         yield Link(name, f"parts/{task}/{learner}", digest, parts_digest(run, task, learner))
 
 
-def _rows_and_folds(name: str, manifest: Mapping[str, Any], digests: Digests) -> Iterator[Link]:
+def _rows_and_folds(run: RunFolder, name: str, manifest: Mapping[str, Any], *, digests: Digests) -> Iterator[Link]:
     """Links to the rows and folds by their digests."""
     kind, _, rest = name.partition("/")
     if kind == "folds":
         task = manifest["task"]
-        yield Link(name, f"rows/{task}/train", manifest["rows_digest"], digests.plain.get(task, UNREADABLE))
+        found = digests.plain.get(task) or _why_no_rows(run, task, "train")
+        yield Link(name, f"rows/{task}/train", manifest["rows_digest"], found)
     if kind not in ("parts", "pretrained", "students", "pseudo", "augmented"):
         return
     task, origin = rest.partition("/")[0], manifest.get("origin", manifest)
     on = manifest.get("on", task)
     for split, digest in origin["rows"].items() if kind in ("parts", "pretrained", "students") else ():
-        yield Link(name, f"rows/{on}/{split}", digest, digests.rows.get(on, {}).get(split, UNREADABLE))
-    yield Link(name, f"folds/{task}", origin["folds"], digests.folds.get(task, UNREADABLE))
+        found = digests.rows.get(on, {}).get(split) or _why_no_rows(run, on, split)
+        yield Link(name, f"rows/{on}/{split}", digest, found)
+    yield Link(name, f"folds/{task}", origin["folds"], digests.folds.get(task) or _why_no_folds(run, task))
+
+
+def _why_no_rows(run: RunFolder, task: str, split: str) -> str:
+    """Why rows have no digest; files that are there and unreadable are faults of their own."""
+    return UNREADABLE if run.rows_file(task, split).is_file() else GONE
+
+
+def _why_no_folds(run: RunFolder, task: str) -> str:
+    """Why folds have no digest; a table without its manifest does not count."""
+    return UNREADABLE if any(run.folds_folder(task).glob("*.json")) else GONE
 
 
 def _extras(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[Link]:

@@ -92,6 +92,8 @@ def _counts(pattern: str, path: Path) -> bool:
     """Whether what a pattern found is a finished artefact, no leftover of a kill."""
     if path.suffix in LEFTOVERS or path.name.startswith("."):
         return False
+    if pattern.startswith("folds/"):  # no version wrote them without: a kill came before the manifest
+        return beside(path).is_file()
     return path.is_file() or is_finished(path) or pattern.startswith(ONCE_WITHOUT_MANIFEST)
 
 

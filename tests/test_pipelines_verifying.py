@@ -124,6 +124,29 @@ def test_a_part_of_the_same_origin_that_is_not_the_one_is_found(own: Path) -> No
     assert all(fault.found.startswith("made of parts/QI/lexical/fold-0, now: ") for fault in faults)
 
 
+@pytest.mark.parametrize("gone", ["rows/QI", "folds/QI", "folds/QI/query-group.json"])
+def test_rows_and_folds_that_are_gone_are_missed_by_what_was_made_of_them(gone: str, own: Path) -> None:
+    if (own / gone).is_dir():
+        shutil.rmtree(own / gone)
+    else:
+        (own / gone).unlink()
+    faults = verify(RunFolder(own)).faults
+    parts = {str(own / f"parts/QI/lexical/fold-{fold}") for fold in range(3)}
+    assert parts <= {fault.where for fault in faults}
+    source = "rows/QI/train" if gone.startswith("rows") else "folds/QI"
+    assert any(fault.found == f"made of {source}, now: not there" for fault in faults)
+
+
+def test_folds_whose_manifest_a_kill_prevented_are_no_fault(own: Path) -> None:
+    for folder in ("parts", "ensembles", "submissions"):
+        shutil.rmtree(own / folder)
+    (own / "leaderboard.csv").unlink()
+    (own / "folds" / "QI" / "query-group.json").unlink()
+    found = verify(RunFolder(own))
+    assert found.faults == ()
+    assert list(found.artefacts["artefact"]) == ["run.toml", "rows/QI"]
+
+
 def test_input_files_that_changed_or_went_away_are_told_apart(own: Path, tmp_path: Path) -> None:
     manifest = own / "rows" / "QI" / MANIFEST
     values = read_manifest(manifest)
