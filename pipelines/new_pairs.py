@@ -171,10 +171,8 @@ class Preparation:
             unknown = [place for place, key in enumerate(keys) if asked[place] and key not in self.english]
             if unknown:
                 self._translate(rows.iloc[unknown])
-        texts = [
-            self.english.get(key, "") if own is None else str(own)
-            for key, own in zip(keys, given.tolist(), strict=True)
-        ]
+        known = (self.english.get(key, "") for key in keys)
+        texts = [english if own is None else str(own) for english, own in zip(known, given.tolist(), strict=True)]
         return pd.Series(texts, index=rows.index, dtype="str")
 
     def _translate(self, rows: pd.DataFrame) -> None:

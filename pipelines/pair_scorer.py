@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pandas as pd
 
+from competition.errors import CompetitionError, Fault, MismatchError
 from competition.tasks import Task
 from oof.blend import SingleLearner
 from oof.context import Context
@@ -24,7 +25,7 @@ from oof.features import NOVELTY
 from oof.frame import PredictionFrame
 from oof.segments import SegmentCuts
 from pipelines.distilling import new_row_threshold
-from pipelines.ensembling import ensemble_cuts, ensembles, gather, read_manifest
+from pipelines.ensembling import complete_learners, ensemble_cuts, ensembles, gather, read_manifest
 from pipelines.new_pairs import Preparation, given_pairs
 from pipelines.predict import Models, learner_models, serving_space, student_model, task_of
 from pipelines.run_folder import RunFolder
@@ -189,14 +190,15 @@ def load_ensemble(
         name = choose(_board(run), task, BEST).name
     if name in ensembles(run, task):
         manifest, kind = read_manifest(run.ensemble(task, name)), "ensemble"
-        names, cuts = manifest["learners"], ensemble_cuts(run, task, name)
-        fitted = Fitted.from_folder(run.ensemble(task, name))
-        gathered = gather(run, task, names)
+        gathered = gather(run, task, manifest["learners"])
+        _refuse_other_parts(run, task, name, made_of=manifest["sources"], found=gathered.sources)
+        fitted, cuts = Fitted.from_folder(run.ensemble(task, name)), ensemble_cuts(run, task, name)
     else:
-        choose(_board(run), task, name)  # refuses what there is not
-        names, kind, gathered = [name], "base", gather(run, task, [name])
+        _refuse_unknown(run, task, name)
+        kind, gathered = "base", gather(run, task, [name])
         fitted = fit_final(SingleLearner(name), gathered.frames["train"])
         cuts = SegmentCuts(fitted.threshold, {})
+    names = gathered.frames["train"].learners
     space = serving_space(run, task)
     context = next((gathered.frames[split] for split in ("test", "dev") if split in gathered.frames), None)
     train = gathered.frames["train"].rows
@@ -224,6 +226,28 @@ def load_student(run: RunFolder, task: str, name: str, *, translating: "Translat
     model = StudentModel(models, SegmentCuts(new_row_threshold(run, task, name), {}))
     log.info("%s: student %s is in memory", task, name)
     return PairScorer(definition, name, "student", model, Preparation.of(run, definition, work=translating))
+
+
+def _refuse_unknown(run: RunFolder, task: str, name: str) -> None:
+    there = [*ensembles(run, task), *complete_learners(run, task)]
+    if name not in there:
+        raise CompetitionError(
+            f"{task} has no base learner or ensemble called {name!r}",
+            advice=f"name one of {', '.join(there) or 'those that relstack train makes'}, or {BEST}",
+        )
+
+
+def _refuse_other_parts(
+    run: RunFolder, task: str, name: str, *, made_of: Mapping[str, str], found: Mapping[str, str]
+) -> None:
+    faults = [
+        Fault(learner, "was trained again since the ensemble was made")
+        for learner in made_of
+        if made_of[learner] != found[learner]
+    ]
+    if faults:
+        advice = f"make it again: relstack ensemble make --run {run.root} --task {task} --name {name}"
+        raise MismatchError(f"{task}/{name} was made from other parts", faults=faults, advice=advice)
 
 
 def _board(run: RunFolder) -> Leaderboard:

