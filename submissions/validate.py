@@ -98,16 +98,19 @@ def submission_faults(submission: Submission, expected_rows: pd.DataFrame) -> li
 
 def _value_faults(submission: Submission) -> list[Fault]:
     name, predictions = submission.task.name, submission.predictions
-    kinds: tuple[type, ...] = (int, np.integer)
-    expected = "an integer, 0 or 1"
-    if is_scored(submission.task):
-        kinds, expected = (*kinds, float), "a score, 0 to 1"
+    expected = "a score, 0 to 1" if is_scored(submission.task) else "an integer, 0 or 1"
     values = predictions.astype(object).tolist()
     return [
         Fault(f"{name}, id {row_id!r}", f"prediction is {value!r}", expected)
         for row_id, value in zip(predictions.index.tolist(), values, strict=True)
-        if not (isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value <= 1)
+        if not _is_prediction(value, scored=is_scored(submission.task))
     ]
+
+
+def _is_prediction(value: object, *, scored: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer | float):
+        return False
+    return bool(0 <= value <= 1) and (scored or not isinstance(value, float))
 
 
 def expected_fields(rows: pd.DataFrame) -> dict[RowId, Fields]:
