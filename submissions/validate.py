@@ -98,19 +98,18 @@ def submission_faults(submission: Submission, expected_rows: pd.DataFrame) -> li
 
 def _value_faults(submission: Submission) -> list[Fault]:
     name, predictions = submission.task.name, submission.predictions
-    expected = "a score, 0 to 1" if is_scored(submission.task) else "an integer, 0 or 1"
+    is_score = is_scored(submission.task)
+    expected = "a score, 0 to 1" if is_score else "an integer, 0 or 1"
     values = predictions.astype(object).tolist()
     return [
         Fault(f"{name}, id {row_id!r}", f"prediction is {value!r}", expected)
         for row_id, value in zip(predictions.index.tolist(), values, strict=True)
-        if not _is_prediction(value, scored=is_scored(submission.task))
+        if not (isinstance(value, int | np.integer | float) and _is_value(value, is_score=is_score))
     ]
 
 
-def _is_prediction(value: object, *, scored: bool) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer | float):
-        return False
-    return bool(0 <= value <= 1) and (scored or not isinstance(value, float))
+def _is_value(value: int | np.integer | float, *, is_score: bool) -> bool:
+    return not isinstance(value, bool) and (is_score or not isinstance(value, float)) and bool(0 <= value <= 1)
 
 
 def expected_fields(rows: pd.DataFrame) -> dict[RowId, Fields]:
