@@ -53,7 +53,7 @@ class Tally:
     failures
         The inputs that failed: their number and what happened.
     slowest_ms, peak_mb
-        CPU time of the slowest input; of the batch that took most, above what the process had before.
+        CPU time of the slowest input; memory of the one that took most, above what the process had before it.
     """
 
     inputs: int = 0
@@ -101,8 +101,7 @@ def batch(reader: Reader, corpus: Path, work: Path, numbers: range, seed: int, l
     for ending in HANGS:  # without a handler they end the process, in whatever library it is
         signal.signal(ending, signal.SIG_DFL)
     sys.setrecursionlimit(1000)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    resource.setrlimit(resource.RLIMIT_AS, (_virtual_bytes() + MEMORY_GB * 2**30,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (_memory_kb("VmSize") * 1024 + MEMORY_GB * 2**30,) * 2)
     until = time.monotonic() + SECONDS_PER_BATCH
     with log.open("a", encoding="utf-8") as lines:
         for number in numbers:
@@ -113,12 +112,13 @@ def batch(reader: Reader, corpus: Path, work: Path, numbers: range, seed: int, l
             _limit(2 * SECONDS_PER_INPUT)
             done = damage(reader, corpus, folder, f"{seed} {reader.name} {number}")
             print(json.dumps({"number": number, "done": done}), file=lines, flush=True)
+            before = _forget_peak()
             _limit(SECONDS_PER_INPUT)
             started = time.process_time()
             found = outcome(reader, folder)
             seconds = time.process_time() - started
             _limit(0)
-            peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+            peak = (_memory_kb("VmHWM") - before) / 1024
             print(json.dumps({"found": found, "ms": seconds * 1000, "mb": peak}), file=lines, flush=True)
             if found in (VALUE, CompetitionError.__name__):
                 shutil.rmtree(folder)
@@ -129,8 +129,15 @@ def _limit(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, WAITING * seconds)
 
 
-def _virtual_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+def _forget_peak() -> int:
+    """The kB of memory in use; the peak begins with that anew: damaging a file takes memory too."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _memory_kb("VmRSS")
+
+
+def _memory_kb(kind: str) -> int:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{kind}:"))
+    return int(line.split()[1])
 
 
 def run_batch(reader: Reader, corpus: Path, work: Path, *, first: int, seed: int, tally: Tally) -> int:
