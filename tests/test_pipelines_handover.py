@@ -196,6 +196,7 @@ def test_weights_of_a_local_folder_come_along(bert: Path, tmp_path: Path) -> Non
     assert files.zip.read_bytes() == (tmp_path / "run/submissions/final/submit.zip").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contest", ["amazon-esci", "home-depot"])
 def test_other_contests_get_their_own_format_from_a_package(contest: str, tmp_path: Path) -> None:
     from competition.sample_contests import write_contest_sample
