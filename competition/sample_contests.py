@@ -42,7 +42,7 @@ def write_contest_sample(contest: str, folder: Path, *, n_train: int, n_test: in
         raise CompetitionError(f"no sample of a competition {contest!r} can be made", advice=advice)
     faults = [Fault(name, str(n), "10 or more") for name, n in (("n_train", n_train), ("n_test", n_test)) if n < 10]
     if faults:
-        raise CompetitionError("the sample cannot be written", faults=faults)
+        raise CompetitionError("the sample cannot be written", faults=faults, advice="ask for more rows")
     files = SAMPLES[contest]({"train": n_train, "test": n_test}, seed)
     there = [
         Fault(str(folder / name), "there is a file already", "another folder")
@@ -50,7 +50,7 @@ def write_contest_sample(contest: str, folder: Path, *, n_train: int, n_test: in
         if (folder / name).exists()
     ]
     if there:
-        raise CompetitionError("the sample cannot be written", faults=there)
+        raise CompetitionError("the sample cannot be written", faults=there, advice="name an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sample-", dir=folder) as draft:
         for name, data in files.items():

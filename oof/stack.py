@@ -18,7 +18,7 @@ from oof.frame import PredictionFrame
 from oof.logistic import FittedLogistic, LanguageFits
 from oof.paths import PREFIX as PATH
 from oof.state import read_state, write_state
-from oof.trees import load_trees
+from oof.trees import checked_trees, load_trees
 from oof.weights import sigmoid
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class _Grown:
         """The first trees only, in the same format."""
         import lightgbm as lgb
 
-        return str(lgb.Booster(model_str=self.text).model_to_string(num_iteration=n_rounds))
+        return checked_trees(lgb.Booster(model_str=self.text).model_to_string(num_iteration=n_rounds))[1]
 
 
 class BoostedFits:

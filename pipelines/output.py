@@ -119,7 +119,7 @@ def say(text: str) -> None:
 
     from pipelines.secrets import redacted
 
-    if logging.getLogger("pipelines").isEnabledFor(logging.INFO):
+    if logging.getLogger("pipelines").level <= logging.INFO:
         click.echo(redacted(text), err=True)
 
 

@@ -33,7 +33,7 @@ FAULTS_SAY_IT = {
     "submissions/leaderboard.py: a leaderboard entry is faulty",
     "submissions/leaderboard.py: the leaderboard repeats a model",
     # Caught on the way: the training goes on with smaller pieces.
-    "pipelines/backbones/trainer.py: the memory does not hold a batch's activations",
+    "pipelines/backbones/network_trainer.py: the memory does not hold a batch's activations",
     "pipelines/api.py: these settings cannot be",
     # Options of a command: the fault names the option and what it may be, or the thing and the names that are there.
     "pipelines/pair_files.py: the format is not known",

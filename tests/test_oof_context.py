@@ -32,7 +32,7 @@ def file() -> PredictionFrame:
 
 
 def among(rows: PredictionFrame, file: PredictionFrame) -> PredictionFrame:
-    return PredictionFrame(rows.rows, rows.scores, rows.learners, Context(file))
+    return PredictionFrame(rows.rows, rows.scores, rows.learners, context=Context(file))
 
 
 def features(frame: PredictionFrame) -> pd.DataFrame:

@@ -68,8 +68,12 @@ def adapter_name(place: int) -> str:
 
 
 def wear_adapter(recipe: TransformerRecipe, model: Any, name: str) -> None:
-    """Let a model of `restore_folds` wear its own adapter, whichever was worn last."""
-    (model.encoder if has_own_head(recipe) else model).set_adapter(name)
+    """Let a model of `restore_folds` wear its own adapter, whichever was worn last; merged ones have none."""
+    from peft import PeftModel
+
+    encoder = model.encoder if has_own_head(recipe) else model
+    if isinstance(encoder, PeftModel):
+        encoder.set_adapter(name)
 
 
 def continue_pair_model(recipe: TransformerRecipe, folder: Path, tokenizer: Any, *, n_heads: int = 1) -> Any:

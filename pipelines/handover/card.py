@@ -165,7 +165,9 @@ def _refuse_metadata(data: "ModelCardData") -> None:
         if not _is_hub_name(name)
     ]
     if faults:
-        raise CompetitionError("the hub would refuse this card", faults=faults)
+        raise CompetitionError(
+            "the hub would refuse this card", faults=faults, advice="name hub repositories: --dataset OWNER/NAME"
+        )
 
 
 def _values(data: Any) -> dict[str, Any]:

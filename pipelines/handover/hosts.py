@@ -94,7 +94,9 @@ def host_of(address: str) -> tuple[Host, str]:
     name, _, competition = address.partition(":")
     if name not in HOSTS or not competition:
         fault = Fault("--to", repr(address), " or ".join(f"{known}:CONTEST" for known in HOSTS))
-        raise CompetitionError("there is nowhere to upload to", faults=[fault])
+        raise CompetitionError(
+            "there is nowhere to upload to", faults=[fault], advice="for example --to kaggle:CONTEST"
+        )
     return HOSTS[name](), competition
 
 

@@ -189,7 +189,11 @@ def files_to_score(model: ExportedModel, data: Path, split: str | None) -> dict[
         else:
             faults.append(Fault(str(data), f"no {split or 'test or dev'} file of {name}", f"{split or 'test'}_{name}"))
     if faults:
-        raise CompetitionError("the files to score are not as expected", faults=faults)
+        raise CompetitionError(
+            "the files to score are not as expected",
+            faults=faults,
+            advice="name the folder with the contest's own files",
+        )
     return found
 
 

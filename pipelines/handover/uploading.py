@@ -101,7 +101,9 @@ def check_upload(
     path = folder / (file or _usual_file(tasks))
     if path.name not in manifest["files"] or not path.is_file():
         fault = Fault(path.name, "is no file of the submission", f"one of {', '.join(manifest['files'])}")
-        raise CompetitionError("there is nothing to upload", faults=[fault])
+        raise CompetitionError(
+            "there is nothing to upload", faults=[fault], advice="make it: relstack submit --run RUN"
+        )
     digest, limits = sha256(path), _limits(host, competition)
     faults = _file_faults(path, host, max_bytes=max_bytes)
     faults += [
@@ -129,7 +131,7 @@ def upload(run: RunFolder, host: Host, competition: str, *, checked: Checked, me
     """
     if len(message) > LONGEST_MESSAGE:
         fault = Fault("--message", f"{len(message)} characters", f"at most {LONGEST_MESSAGE}")
-        raise CompetitionError("this is not uploaded", faults=[fault])
+        raise CompetitionError("this is not uploaded", faults=[fault], advice="shorten --message")
     if checked.limits is None:
         raise HostUnreachableError(f"{competition} was not reached; nothing was sent", advice="run it again later")
     with alone(run.uploads_file):
