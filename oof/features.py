@@ -137,11 +137,10 @@ def text_features(rows: pd.DataFrame) -> pd.DataFrame:
     >>> text_features(rows)[["target_levels", "query_overlap", "query_en_overlap"]].values.tolist()
     [[2.0, 0.0, 1.0]]
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     names = [name for name in ("query", "target", "query_en") if name in rows]
-    texts = {name: _in_one_piece(pa.array(rows[name].fillna(""), type=pa.large_string())) for name in names}
+    texts = {name: _arrow_texts(rows[name].fillna("")) for name in names}
     columns: dict[str, Floats] = {}
     for name in ("query", "target"):
         if name in texts:
@@ -161,9 +160,12 @@ def text_features(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=rows.index, dtype=np.float64)
 
 
-def _in_one_piece(texts: Any) -> Any:
-    """An Arrow array; of text columns that were put together Arrow makes pieces."""
-    return texts.combine_chunks() if hasattr(texts, "combine_chunks") else texts
+def _arrow_texts(texts: pd.Series) -> Any:
+    """An Arrow array in one piece: columns of over 131,072 rows are read in several, each of which counts its rows."""
+    import pyarrow as pa
+
+    array = pa.array(texts, type=pa.large_string())
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def _score_features(frame: PredictionFrame) -> pd.DataFrame:

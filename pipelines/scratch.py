@@ -45,5 +45,5 @@ def scratch_of(work: Path, made_of: Mapping[str, Any]) -> Path:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, UnicodeDecodeError):
         return None

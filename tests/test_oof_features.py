@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from oof.features import SCRIPTS, language_codes, level2_features, percentile_ranks, text_features, with_novelty
@@ -128,3 +129,16 @@ def test_what_the_models_of_a_row_had_not_seen_is_a_feature() -> None:
     assert rows["unseen_target"].tolist() == [False, True, True, True]
     features = level2_features(PredictionFrame(rows, _by_hand().scores, ("x", "y")), languages=["en"])
     assert features["unseen_target"].tolist() == [0, 1, 1, 1]
+
+
+def test_texts_that_are_stored_in_pieces_have_the_same_features() -> None:
+    """Columns of large files are: their rows must not be counted anew in every piece."""
+    texts = {
+        "query": ["red shoe", "掃除機", ""],
+        "query_en": ["", "vacuum cleaner", ""],
+        "target": ["shoe", "a,b", "red"],
+    }
+    whole = pd.DataFrame(texts, dtype="str")
+    pieces = pd.concat([whole[:1], whole[1:]])
+    assert pa.array(pieces["query"]).num_chunks == 2
+    pd.testing.assert_frame_equal(text_features(pieces), text_features(whole))

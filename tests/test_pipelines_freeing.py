@@ -27,7 +27,7 @@ def run(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def call(*words: object) -> Result:
-    return CliRunner().invoke(main, ["--quiet", *map(str, words)])
+    return CliRunner().invoke(main, list(map(str, words)))
 
 
 def planted(path: Path, n_bytes: int = 100) -> Path:
