@@ -31,11 +31,13 @@ from pipelines.timing import read_timings
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINES = {"here": [], "local": ["--workers", "2"], "ray": ["--workers", "2"]}
-NETWORK = [
+TRAINING = [
     "training.checkpoint_minutes=0.005",
     "training.batch_size=8",
     "training.precision=fp32",
 ]
+NETWORK = "e5-ce"
+LEARNERS = f"lexical,lexical-linear,{NETWORK}"
 ORPHAN_SECONDS = 60.0
 KILLS_PER_RUN = 20
 FAULTS = ("lost", "damaged", "differing", "leftovers")
@@ -47,12 +49,12 @@ class Competition:
 
     folder: Path
     tasks: str = "QC,QI"
-    with_network: bool = True
+    learners: str = LEARNERS
 
     def make(self, n_train: int) -> None:
-        """Write its files, and a tiny network."""
+        """Write its files, and a tiny network where one is to be trained."""
         write_sample(self.folder / "data", n_train=n_train, n_dev=60, n_test=60, seed=3, tasks=self.tasks.split(","))
-        if self.with_network:
+        if NETWORK in self.learners:
             sys.path.append(str(ROOT / "tests"))
             from tiny import save_tiny
 
@@ -60,12 +62,11 @@ class Competition:
 
     def command(self, run: Path, engine: Sequence[str]) -> list[str]:
         """`relstack run` in a run folder."""
-        recipes, settings = ["lexical", "lexical-linear"], ["lexical:head.rounds=20"]
-        if self.with_network:
-            recipes.append("e5-ce")
-            settings += [f"e5-ce:{setting}" for setting in (f"weights.name={self.folder / 'network'}", *NETWORK)]
+        settings = ["lexical:head.rounds=20"]
+        if NETWORK in self.learners:
+            settings += [f"{NETWORK}:{each}" for each in (f"weights.name={self.folder / 'network'}", *TRAINING)]
         words = ["--data", str(self.folder / "data"), "--run", str(run), "--folds", "3", "--tasks", self.tasks]
-        words += ["--recipes", ",".join(recipes), *(word for each in settings for word in ("--set", each))]
+        words += ["--recipes", self.learners, *(word for each in settings for word in ("--set", each))]
         return [sys.executable, "-m", "pipelines.cli", "--quiet", "run", *words, *engine]
 
 
@@ -246,13 +247,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train-rows", type=int, default=300)
     parser.add_argument("--tasks", default="QC,QI")
-    parser.add_argument("--without-network", action="store_true", help="lexical learners alone")
+    parser.add_argument("--learners", default=LEARNERS, help=f"comma-separated; {NETWORK} is a tiny network")
     parser.add_argument("--lose-node", action="store_true", help="a Ray machine is lost instead of processes killed")
     parser.add_argument("--folder", type=Path, help="kept; a temporary one if left out")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="relstack-chaos-") as temporary:
         folder = args.folder or Path(temporary)
-        competition = Competition(folder, args.tasks, with_network=not args.without_network)
+        competition = Competition(folder, args.tasks, args.learners)
         competition.make(args.train_rows)
         if args.lose_node:
             print_loss(competition)

@@ -119,6 +119,18 @@ def test_without_slurm_the_engine_says_so(new_run: Callable[[str], RunFolder]) -
         finish(run, ENGINES["slurm"](run, EngineOptions(slurm={"partition": "gpu"})))
 
 
+def test_ray_that_does_not_come_up_in_time_is_worth_retrying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+    def init(**_: object) -> None:  # as on a machine so busy that Ray's half minute is over
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(CompetitionError, match="Ray did not start: The current node timed out") as caught:
+        ENGINES["ray"](RunFolder(tmp_path), EngineOptions())
+    assert caught.value.exit_code == 75
+
+
 def test_a_killed_job_is_named_and_the_next_run_finishes(
     new_run: Callable[[str], RunFolder], expected: dict[str, str]
 ) -> None:

@@ -7,7 +7,7 @@ so that a job with several GPUs is never spread. Ray itself starts a task again 
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from competition.errors import CompetitionError
 from pipelines.engines.processes import Place, run_job
@@ -22,6 +22,12 @@ LOST_MACHINES = 3  # times that Ray starts a job again
 LOOK_SECONDS = 1.0
 STORE_BYTES = 80 * 2**20  # the least that Ray takes; nothing of ours goes through its store
 GIB = 2**30
+
+
+class RayNotStartedError(CompetitionError):
+    """Ray's processes did not come up on this machine, which was busy: worth retrying."""
+
+    exit_code: ClassVar[int] = WORTH_RETRYING
 
 
 class RayCluster:
@@ -41,7 +47,7 @@ class RayCluster:
         Raises
         ------
         CompetitionError
-            Ray is not installed, or no cluster answers at the address.
+            Ray is not installed, no cluster answers at the address, or none comes up here.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
@@ -129,6 +135,14 @@ def _connect(address: str | None) -> None:
         raise CompetitionError(
             f"no Ray cluster answers at {address or 'this machine'}: {error}",
             advice="start one with `ray start --head`, or leave --address out",
+        ) from error
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises no narrower one where it waited half a minute in vain
+            raise
+        raise RayNotStartedError(
+            f"Ray did not start: {error}",
+            advice="the same command tries again; on a busy machine start a cluster first, with `ray start --head`, "
+            "and name it with --address auto, or take --engine local",
         ) from error
 
 
