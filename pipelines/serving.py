@@ -165,11 +165,16 @@ def listen(app: "FastAPI", *, host: str, port: int) -> None:
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
     )
     server = uvicorn.Server(settings)
+
+    def end(number: int, frame: object) -> None:
+        """For a signal before the server minds it, and for the one that it sends again once it has ended."""
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     socket = settings.bind_socket()
     socket.listen()  # whoever asks from now on waits until the server accepts
     log.info("listening on http://%s:%d, what can be asked: /docs", *socket.getsockname()[:2])
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: None)  # the server ends by itself, and then sends itself the signal
     server.run(sockets=[socket])
 
 

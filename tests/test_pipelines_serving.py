@@ -210,6 +210,19 @@ def test_a_real_server_answers_and_ends_when_it_is_told_to(finished_run: Path) -
             server.kill()
 
 
+def test_a_server_ends_that_is_told_to_before_it_has_answered_anything(finished_run: Path) -> None:
+    words = ["serve", "--run", str(finished_run), "--port", "0", "--ensemble", "lexical"]
+    command = [sys.executable, "-m", "pipelines.cli", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            next(line for line in server.stderr if "listening on" in line)
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(60) == 0
+        finally:
+            server.kill()
+
+
 def pairs_taken(address: str) -> float:
     """Pairs that wait, or were scored."""
     text = httpx.get(f"{address}/metrics", timeout=60).text
