@@ -20,13 +20,17 @@ from pipelines.run_artefacts import artefact_of, artefacts
 from pipelines.run_folder import RunFolder
 from pipelines.verifying import verify
 
-LOCAL = {"timings.csv"}  # notes of one machine
+LOCAL = {"timings.csv", "report.html"}  # notes of one machine, and what is made of the rest
 
 
 def files_of(root: Path) -> dict[str, bytes]:
     """Every file of a run that travels."""
     files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".lock", ".log"))
-    return {str(path.relative_to(root)): path.read_bytes() for path in files if path.name not in LOCAL}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in files
+        if path.name not in LOCAL and path.parent.name != "logs"
+    }
 
 
 def call(*words: object) -> Result:

@@ -171,7 +171,7 @@ def test_status_tells_of_a_plain_train_and_of_parts_without_a_state(run: RunFold
         words = ["--quiet", "train", "--run", str(run.root), "--task", "QI", "--model", "lexical", "--fold", str(fold)]
         assert CliRunner().invoke(main, words).exit_code == 0
     run.job_state(NAMES[1]).unlink()
-    told = CliRunner().invoke(main, ["--quiet", "status", "--run", str(run.root), "--format", "json"])
+    told = CliRunner().invoke(main, ["status", "--run", str(run.root), "--format", "json"])
     table = pd.DataFrame(json.loads(told.stdout)).set_index("job")
     assert table["state"].tolist() == ["done", "done", "waiting", "waiting", "waiting"]
     assert table.loc[NAMES[0], "attempts"] == 1

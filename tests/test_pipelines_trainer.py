@@ -14,7 +14,7 @@ from tiny import make_rows
 from torch import nn
 
 from competition.errors import CompetitionError
-from competition.tasks import QI
+from competition.tasks import QC, QI
 from pipelines.backbones import load
 from pipelines.backbones.averaging import MovingAverage
 from pipelines.backbones.cross_encoder import CrossEncoder
@@ -179,7 +179,7 @@ def test_other_tasks_rows_have_weight_one_beside_soft_ones(joint: str, bert: Pat
     model = unfitted(bert, tmp_path, f"joint={joint}")
     others = make_rows(8, seed=5, targets=["pets", "shoes"])
     reading = read_corpus(model.recipe, bert, Corpus.of([ROWS]), QI)
-    labelled = reading.joint(with_targets(np.full(len(ROWS), 0.25), 0.5), QI, {"QC": others})
+    labelled = reading.joint(with_targets(np.full(len(ROWS), 0.25), 0.5), QI, {QC: others})
     assert labelled.weights is not None
     assert labelled.weights.tolist() == [0.5] * len(ROWS) + [1.0] * 8
     assert labelled.labels.tolist() == [0.25] * len(ROWS) + others["label"].tolist()
