@@ -29,6 +29,7 @@ Binary = npt.NDArray[np.int8]
 Segment = int | str  # a fold, or a language
 
 TREES_FILE = "trees.txt"
+ROWS_TO_CHOOSE_BY = 400_000
 TREE_PARAMETERS = {
     "objective": "binary",
     "metric": "binary_logloss",
@@ -131,7 +132,8 @@ class LightGBMStacker:
 
     The number of trees is that with the lowest log-loss in a cross-validation over the frame's own folds, which keep
     groups together, or over its languages; 0 trees is one of the choices, and is what a frame with a single fold or
-    language gets. Rows to be scored never have a part in it.
+    language gets. Rows to be scored never have a part in it. Of a frame of more than `ROWS_TO_CHOOSE_BY` rows that
+    many are drawn for the choice by languages: it takes seven of eight fits, and more rows grow more trees too.
 
     Attributes
     ----------
@@ -239,6 +241,7 @@ class BoostedFits:
     def __init__(self, stacker: LightGBMStacker, frame: PredictionFrame, level2: Level2) -> None:
         self._stacker, self._frame, self._level2 = stacker, frame, level2
         self._trees: dict[tuple[Folds, str | None], _Grown] = {}
+        self._drawn = _drawn(frame.n_rows, seed=stacker.seed)
         self.fit_without = cache(self._fit_without)
         self.held_out = cache(self._held_out)
 
@@ -263,8 +266,8 @@ class BoostedFits:
 
     def _n_rounds(self, folds: Folds) -> int:
         """The number of trees with the lowest log-loss on the other folds, or languages, each held out in turn."""
-        rows = ~members(self._frame, folds)
         by_fold = self._stacker.held_out == "fold"
+        rows = ~members(self._frame, folds) & (by_fold | self._drawn)
         segment = self._frame.level2_fold if by_fold else self._frame.rows["language"].to_numpy()
         names, sizes = np.unique(segment[rows], return_counts=True)
         if len(names) < 2:
@@ -289,11 +292,13 @@ class BoostedFits:
         of_folds = members(self._frame, folds)
         of_language = self._frame.rows["language"].to_numpy() == language
         left_out = of_folds | of_language
+        if language is not None:
+            left_out |= ~self._drawn
         segments: dict[Segment, npt.NDArray[np.bool_]] = {
             k: members(self._frame, frozenset({k})) for k in sorted(folds)
         }
         if language is not None:
-            segments = {language: of_language & ~of_folds}
+            segments = {language: of_language & ~of_folds & self._drawn}
         offsets = self._level2.offsets
         fitted = (
             offsets.fit_rows(~left_out, strength=offsets.strength(folds)) if language else offsets.fit_without(folds)
@@ -326,6 +331,13 @@ class BoostedFits:
             "num_threads": self._stacker.num_threads or available_cpus(),
         }
         return lgb.Booster({**TREE_PARAMETERS, **settings}, train)
+
+
+def _drawn(n_rows: int, *, seed: int) -> npt.NDArray[np.bool_]:
+    """The rows that the number of trees is chosen by, ``(n_rows,)``: all, or about `ROWS_TO_CHOOSE_BY` at random."""
+    if n_rows <= ROWS_TO_CHOOSE_BY:
+        return np.ones(n_rows, dtype=np.bool_)
+    return np.asarray(np.random.default_rng(seed).random(n_rows) < ROWS_TO_CHOOSE_BY / n_rows)
 
 
 def _dataset(values: npt.NDArray[np.float32], labels: Binary, *, codes: list[int]) -> "lgb.Dataset":

@@ -13,7 +13,7 @@ from oof.crossfit import cross_fit, fit_final
 from oof.frame import PredictionFrame
 from oof.logistic import LanguageLogistic, LogisticStacker
 from oof.simulate import simulate
-from oof.stack import LightGBMStacker, available_cpus
+from oof.stack import LightGBMStacker, _drawn, available_cpus
 
 WORLD = simulate(6000, 4, 0, language_quality=True, correlation=0.3, n_folds=4, n_fresh=40_000)
 STACK = LightGBMStacker().fit(WORLD.oof)
@@ -108,3 +108,18 @@ def test_trees_that_help_in_no_other_language_are_not_grown() -> None:
     by_fold, by_language = (LightGBMStacker(held_out=what).fit(frame).n_rounds for what in ("fold", "language"))
     assert by_fold >= 3
     assert by_language == 0
+
+
+def test_of_many_rows_some_choose_the_number_of_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trees themselves, and what they start from, are fitted on all; a language that is not drawn is no fault."""
+    frame, stacker = WORLD.oof, LightGBMStacker(held_out="language", max_rounds=20)
+    whole = stacker.fit(frame)
+    monkeypatch.setattr("oof.stack.ROWS_TO_CHOOSE_BY", frame.n_rows)
+    assert stacker.fit(frame) == whole
+    monkeypatch.setattr("oof.stack.ROWS_TO_CHOOSE_BY", frame.n_rows // 4)
+    drawn = stacker.fit(frame)
+    assert drawn.offset == whole.offset
+    assert drawn.n_rounds != whole.n_rounds
+    assert stacker.fit(frame) == drawn
+    language = frame.rows["language"].where(np.arange(frame.n_rows) != np.flatnonzero(~_drawn(frame.n_rows, seed=0))[0])
+    assert stacker.fit(replace(frame, rows=frame.rows.assign(language=language.fillna("cy")))).n_rounds > 0
