@@ -45,7 +45,7 @@ def provenance(*, seed: int, started: str) -> dict[str, Any]:
         When the work began, by `now`.
     """
     return {
-        "command": redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "command": redacted(shlex.join(map(_without_folders, sys.argv))),
         "seed": seed,
         "started": started,
         "ended": now(),
@@ -53,6 +53,17 @@ def provenance(*, seed: int, started: str) -> dict[str, Any]:
         "hardware": hardware(),
         "git": git_state(Path(__file__).parent.parent),
     }
+
+
+def _without_folders(word: str) -> str:
+    """A word of a command; of an absolute path its last part, for manifests are given away.
+
+    Examples
+    --------
+    >>> _without_folders("/home/me/data"), _without_folders("runs/first")
+    ('data', 'runs/first')
+    """
+    return Path(word).name if word.startswith(("/", "~")) else word
 
 
 @lru_cache(maxsize=1)

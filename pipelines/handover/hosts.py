@@ -106,10 +106,8 @@ def _signed_in() -> Any:
     Raises
     ------
     CompetitionError
-        The package is not installed, or finds no credentials.
+        The package finds no credentials.
     """
-    if find_spec("kaggle") is None:
-        raise CompetitionError("the kaggle package is not installed", advice="pip install 'relstack[kaggle]'")
     from kaggle.api.kaggle_api_extended import KaggleApi  # signs in by itself, and prints where it cannot
 
     client = KaggleApi()
@@ -122,8 +120,18 @@ def _signed_in() -> Any:
 
 @contextmanager
 def _answering(competition: str) -> Iterator[None]:
-    """Inside, the client prints nothing (addresses that it prints may be signed), and its failures are ours."""
-    import requests
+    """Inside, the client prints nothing (addresses that it prints may be signed), and its failures are ours.
+
+    Raises
+    ------
+    CompetitionError
+        The client's package is not installed, or the contest refuses.
+    HostUnreachableError
+        It does not answer, or cannot now.
+    """
+    if find_spec("kaggle") is None:
+        raise CompetitionError("the kaggle package is not installed", advice="pip install 'relstack[kaggle]'")
+    import requests  # comes with it
 
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
