@@ -117,7 +117,7 @@ def workspace(
         seed=seed,
         threads=available_threads(),
         init=init,
-        others={name: rows[name].train for name in others},
+        others={get_task(name): rows[name].train for name in others},
     )
 
 
