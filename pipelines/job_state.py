@@ -17,16 +17,18 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from competition.errors import CompetitionError
+from pipelines.failures import named
 from pipelines.locks import sweep
 from pipelines.progress import listening
 from pipelines.run_folder import RunFolder
+from pipelines.secrets import redacted
 from pipelines.sections import Section
 
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 60.0
-FAILED, WORTH_RETRYING = 1, 75
+FAILED = 1
 ATTEMPT = "RELSTACK_ATTEMPT"  # environment of a job's process
 LONGEST_ERROR = 500
 
@@ -118,15 +120,14 @@ def working(run: RunFolder, name: str) -> Iterator[None]:
 
 def exit_code_of(error: Exception) -> int:
     """The exit code that an error leads to."""
-    if isinstance(error, CompetitionError):
-        return error.exit_code
-    return WORTH_RETRYING if isinstance(error, MemoryError) else FAILED
+    known = error if isinstance(error, CompetitionError) else named(error)
+    return FAILED if known is None else known.exit_code
 
 
 def words_of(error: Exception) -> str:
-    """One line that says what went wrong."""
+    """One line that says what went wrong, without secrets."""
     text = str(error) if isinstance(error, CompetitionError) else f"{type(error).__name__}: {error}"
-    return text.partition("\n")[0][:LONGEST_ERROR]
+    return redacted(text.partition("\n")[0])[:LONGEST_ERROR]
 
 
 class _Keeper:

@@ -23,6 +23,7 @@ from pipelines.jobs import Job, Resources, job_graph
 from pipelines.prepare import prepare, split
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.scheduling import stopping, work_off
+from pipelines.secrets import HIDDEN
 from pipelines.status import FAILED, RUNNING, job_lines
 
 ROOT = Path(__file__).parent.parent
@@ -296,3 +297,18 @@ def test_a_run_finishes_though_a_machine_is_lost(
     assert pulled
     attempts = [state.attempt for job in jobs_of(run) if (state := read_state(run.job_state(job.name)))]
     assert sorted(attempts) == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("engine", ["here", "local"])
+def test_logs_and_states_of_jobs_hold_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "not-to-be-seen")
+    run = RunFolder(tmp_path / "run")
+    run.write_settings(RunSettings(data="data", tasks=("QI",)))
+    words = ("--task", "QI", "--model", "lexical", "--fold", "0", "--set", "head.rounds=not-to-be-seen")
+    argv = ("train", "--run", str(run.root), *words)
+    job = Job("train.x", argv, run.root / "manifest.json", (), Resources(), "train", "QI", "lexical", 0)
+    failed, _ = work_off([job], ENGINES[engine](run, EngineOptions()))
+    assert [outcome.exit_code for outcome in failed] == [3]
+    written = "".join(path.read_text() for path in run.logs.iterdir())
+    assert HIDDEN in written
+    assert "not-to-be-seen" not in written

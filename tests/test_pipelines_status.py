@@ -1,5 +1,6 @@
 """What status says of jobs, from the files that they leave: by times of files, whatever a clock says."""
 
+import errno
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ import pipelines.job_state
 from competition.errors import CompetitionError
 from competition.sample import write_sample
 from pipelines.cli import main
-from pipelines.job_state import JobState, read_state, working, write_state
+from pipelines.job_state import JobState, exit_code_of, read_state, words_of, working, write_state
 from pipelines.jobs import job_graph
 from pipelines.prepare import prepare, split
 from pipelines.progress import report_progress
@@ -179,3 +180,22 @@ def test_status_tells_of_a_plain_train_and_of_parts_without_a_state(run: RunFold
     assert "3 of 5 jobs remain" in told.stderr
     by_learner = CliRunner().invoke(main, ["status", "--run", str(run.root), "--by", "learner", "--format", "json"])
     assert [(line["folds_done"], line["folds_to_do"]) for line in json.loads(by_learner.stdout)] == [(2, "2")]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError("x"), 75),
+        (OSError(errno.ENOSPC, "No space left on device"), 75),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), 75),
+        (CompetitionError("x"), 3),
+        (RuntimeError("x"), 1),
+    ],
+)
+def test_a_job_ends_with_the_exit_code_of_its_command(error: Exception, expected: int) -> None:
+    assert exit_code_of(error) == expected
+
+
+def test_the_words_of_a_failed_job_hold_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "not-to-be-seen")
+    assert words_of(RuntimeError("refused not-to-be-seen")) == "RuntimeError: refused ***"

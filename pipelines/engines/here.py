@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
+from competition.errors import CompetitionError
 from pipelines.engines.processes import last_lines, open_log
 from pipelines.engines.protocol import EngineOptions, Outcome
 from pipelines.job_state import FAILED, exit_code_of
 from pipelines.jobs import Job
 from pipelines.run_folder import RunFolder
+from pipelines.secrets import RedactingFormatter, redacted
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +61,8 @@ def _call(job: Job, log: TextIO) -> int:
     try:
         main.commands[command].main(words, standalone_mode=False)
     except Exception as error:  # whatever it is, the next job may well work
-        from competition.errors import CompetitionError
-
         text = f"error: {error}\n" if isinstance(error, CompetitionError) else traceback.format_exc()
-        log.write(text)
+        log.write(redacted(text))
         return exit_code_of(error)
     return 0
 
@@ -71,7 +71,7 @@ def _call(job: Job, log: TextIO) -> int:
 def _said_to(file: TextIO) -> Iterator[None]:
     """What is printed goes to the file; what is logged goes there too."""
     handler = logging.StreamHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.getLogger().addHandler(handler)
     try:
         with redirect_stdout(file):

@@ -18,6 +18,7 @@ from pipelines.engines.protocol import Outcome
 from pipelines.job_state import ATTEMPT, FAILED, new_state, read_state, write_state
 from pipelines.jobs import Job
 from pipelines.run_folder import RunFolder
+from pipelines.secrets import redacted
 
 GRACE_SECONDS = 15
 LAST_LINES = 12
@@ -126,7 +127,7 @@ def open_log(run: RunFolder, job: Job) -> TextIO:
     file = run.job_log(job.name)
     file.parent.mkdir(parents=True, exist_ok=True)
     log = file.open("a", encoding="utf-8")
-    log.write(f"== {datetime.now().isoformat(' ', 'seconds')} {socket.gethostname()}: {job.command}\n")
+    log.write(f"== {datetime.now().isoformat(' ', 'seconds')} {socket.gethostname()}: {redacted(job.command)}\n")
     log.flush()
     return log
 
