@@ -51,6 +51,7 @@ from pipelines.completion import (
 if TYPE_CHECKING:
     from competition.errors import CompetitionError
     from pipelines.run_folder import RunFolder, RunSettings
+    from submissions.leaderboard import Leaderboard
 
 DEFAULT_RECIPES = "lexical,lexical-linear,e5-bi,e5-tree,e5-tree-mlp"
 
@@ -363,7 +364,7 @@ def run(
         print(board.to_json())
     else:
         print_table(board.to_frame(), output)
-    _submit(folder, "best", None, "final")
+    _submit(folder, "best", None, "final", board=board)
     _report(folder)
 
 
@@ -373,13 +374,21 @@ for _command in [*scoring_commands(), *handover_commands(), *integrity_commands(
 main.add_command(completion)
 
 
-def _submit(run: "RunFolder", ensemble: str, split: str | None, name: str, *, prior_matched: bool = False) -> None:
+def _submit(
+    run: "RunFolder",
+    ensemble: str,
+    split: str | None,
+    name: str,
+    *,
+    prior_matched: bool = False,
+    board: "Leaderboard | None" = None,
+) -> None:
     from pipelines.output import say
     from pipelines.submitting import submit as make_submission
     from pipelines.timing import timed
 
     with timed(run, "submit"):
-        files = make_submission(run, choice=ensemble, split=split, name=name, prior_matched=prior_matched)
+        files = make_submission(run, choice=ensemble, split=split, name=name, prior_matched=prior_matched, board=board)
     say(f"validation {files.validation}")
     paths = [*files.texts.values(), *files.csvs.values(), *([files.zip] if files.zip else [])]
     say("\n".join(str(path) for path in paths))

@@ -25,18 +25,26 @@ log = logging.getLogger(__name__)
 
 
 def submit(
-    run: RunFolder, *, choice: str = "best", split: str | None = None, name: str = "final", prior_matched: bool = False
+    run: RunFolder,
+    *,
+    choice: str = "best",
+    split: str | None = None,
+    name: str = "final",
+    prior_matched: bool = False,
+    board: Leaderboard | None = None,
 ) -> SubmissionFiles:
     """A validated submission of all tasks for test (dev where there is no test).
 
     `choice` is the name of a leaderboard entry (an ensemble, a base learner, ``student/NAME``), or ``best``: per task
     the ensemble with the highest cross-fitted F1, or whatever the host judges by. Where the host wants scores they are
     not cut. With `prior_matched` the cut is not that of training but the one for the share of positives that the
-    split's own scores tell of, see `oof.priors` for what that assumes.
+    split's own scores tell of, see `oof.priors` for what that assumes. `board` is the run's leaderboard, where it has
+    just been made.
     """
     if prior_matched and (uncut := [task.name for task in run.tasks() if is_scored(task)]):
         raise CompetitionError(f"{', '.join(uncut)}: scores are wanted, and no cut", advice="leave --prior-matched out")
-    board, started = leaderboard(run), now()
+    started = now()
+    board = leaderboard(run) if board is None else board
     submissions: list[Submission] = []
     rows: dict[str, pd.DataFrame] = {}
     chosen: dict[str, Any] = {}

@@ -106,7 +106,7 @@ def taught_by(run: RunFolder, task: str, name: str) -> Taught:
         raise CompetitionError(
             f"{task} has no finished ensemble {name!r}",
             faults=[Fault(str(run.ensemble(task, name)), "no finished manifest")],
-            advice=f"make it: relstack {name} --run {run.root} --task {task}",
+            advice=f"make it: relstack ensemble make --name {name} --run {run.root} --task {task}",
         )
     calibrate = fit_temperature(train.labels, raw)
     scores = {split: calibrate(values) for split, values in unseen.items()}

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
+from competition.artefacts import replacing
 from competition.errors import CompetitionError, Fault
 from competition.progress import progress
 from pipelines.backbones.candidates import QUERY
 from pipelines.backbones.protocol import Workspace
+from pipelines.locks import alone
 
 PIECE = 100_000
 FORMAT = 1  # a table of another format is made again
@@ -88,15 +89,10 @@ def feature_table(path: Path, n_rows: int, pieces: Pieces) -> np.ndarray:
     CompetitionError
         The file is damaged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with alone(path):
         if not path.is_file():
-            temporary = path.with_name(f".{path.name}.tmp")
-            try:
+            with replacing(path) as temporary:
                 _write(temporary, n_rows, pieces())
-                temporary.rename(path)
-            finally:
-                temporary.unlink(missing_ok=True)
     try:
         table = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, EOFError) as error:
