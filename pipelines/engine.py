@@ -12,6 +12,7 @@ from pipelines.engines import ENGINES
 from pipelines.engines.protocol import Engine, EngineOptions
 from pipelines.ensembling import is_current
 from pipelines.jobs import ENSEMBLE, TRAIN, Job, job_graph
+from pipelines.locks import sweep
 from pipelines.planning import expected_seconds
 from pipelines.progress import progress
 from pipelines.run_folder import RunFolder, RunSettings
@@ -52,6 +53,7 @@ def run_all(
     if todo := unfinished(run, graph):
         seconds = {} if engine == "here" else expected_seconds(run, settings, todo)
         _work_off(todo, ENGINES[engine](run, options), seconds)
+    sweep(run.logs)  # of jobs that were killed when all but their last word was written
     with timed(run, "leaderboard"):
         return leaderboard(run)
 

@@ -212,7 +212,12 @@ def _make_ensemble(run: RunFolder, folder: Path, combiner: Combiner, gathered: G
 
 
 def is_current(run: RunFolder, task: str, name: str, learners: Iterable[str]) -> bool:
-    """Whether `ensemble` would leave the ensemble as it is; all parts of the base learners must be there."""
+    """Whether `ensemble` would leave the ensemble as it is; all parts of the base learners must be there.
+
+    One beside which a kill left its journal is not: `ensemble` deletes that.
+    """
+    if _journal(run.ensemble(task, name)).exists():
+        return False
     gathered = gather(run, task, learners)
     return _is_made_of(run.ensemble(task, name), _combiner_of(run, task, name, gathered), gathered)
 

@@ -197,7 +197,7 @@ def test_without_dev_and_test_the_cut_is_that_of_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "overrides", "fault"),
     [
-        ({"ensemble": "blend"}, (), "relstack blend"),
+        ({"ensemble": "blend"}, (), "relstack ensemble make --name blend"),
         ({"ensemble": "e5-bi"}, (), "no base learner with all its parts"),
         ({"mix": 1.5}, (), "0 to 1"),
         ({"splits": ("later",)}, (), "later"),

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from tiny import PATHS, make_rows
 
-from competition.errors import CompetitionError
 from competition.tasks import QC, QI, Task
 from pipelines.backbones import category_tree, lexical
 from pipelines.backbones.category_tree import CategoryTreeLearner
@@ -108,9 +107,17 @@ def test_a_table_that_could_not_be_finished_is_not_there(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("n_bytes", [0, 20, -4])
-def test_a_damaged_table_is_named(n_bytes: int, tmp_path: Path) -> None:
+def test_a_damaged_table_is_made_again(n_bytes: int, tmp_path: Path) -> None:
     path, whole = tmp_path / "features.npy", np.ones((4, 3), np.float32)
     feature_table(path, 4, lambda: iter([whole]))
     path.write_bytes(path.read_bytes()[:n_bytes])
-    with pytest.raises(CompetitionError, match=r"damaged(.|\n)*features\.npy"):
-        feature_table(path, 4, lambda: iter([whole]))
+    np.testing.assert_array_equal(feature_table(path, 4, lambda: iter([whole])), whole)
+
+
+def test_a_changed_number_in_a_table_is_noticed(tmp_path: Path) -> None:
+    path, whole = tmp_path / "features.npy", np.ones((4, 3), np.float32)
+    feature_table(path, 4, lambda: iter([whole]))
+    changed = np.load(path)
+    changed[2, 1] = 7
+    np.save(path, changed)
+    np.testing.assert_array_equal(feature_table(path, 4, lambda: iter([whole])), whole)

@@ -14,7 +14,7 @@ from competition.sample import write_sample
 
 ROOT = Path(__file__).parent.parent
 N_KILLS = int(os.environ.get("RELSTACK_TEST_KILLS", "5"))  # 0: every kind of write, minutes
-LEFTOVERS = ("*.partial", "*.tmp", "*.old", "*.holder", "*.journal.log")
+LEFTOVERS = ("*.partial", "*.tmp", "*.old", "*.journal.log")  # not locks and who held them: one each, used again
 RUN = ["run", "--data", "DATA", "--run", "FOLDER/run", "--folds", "3", "--tasks", "QI", "--recipes", "lexical",
        "--set", "head.rounds=5"]  # fmt: skip
 TIMES = {"rows_per_second"}

@@ -25,7 +25,11 @@ LOCAL = {"timings.csv", "report.html"}  # notes of one machine, and what is made
 
 def files_of(root: Path) -> dict[str, bytes]:
     """Every file of a run that travels."""
-    files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".lock", ".log", ".npy"))
+    files = (
+        path
+        for path in root.rglob("*")
+        if path.is_file() and path.suffix not in (".lock", ".log") and "tables" not in path.parts
+    )
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in files

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competition.artefacts import replacing
+from competition.artefacts import beside, inspect, sealing
 from competition.errors import CompetitionError, Fault
 from competition.progress import progress
 from pipelines.backbones.candidates import QUERY
 from pipelines.backbones.protocol import Workspace
 from pipelines.locks import alone
+
+log = logging.getLogger(__name__)
 
 PIECE = 100_000
 FORMAT = 1  # a table of another format is made again
@@ -82,16 +85,17 @@ def feature_table(path: Path, n_rows: int, pieces: Pieces) -> np.ndarray:
     """The table in the file `path`, float32 ``(n_rows, n_features)``, read from disk as it is looked at.
 
     Where there is no such file, it is written first, one of `pieces` after the other, so that no more than one of them
-    is in memory. Of several processes one writes, the others wait for it.
+    is in memory; one that is not the file its manifest names is made again. Of several processes one writes, the others
+    wait for it.
 
     Raises
     ------
     CompetitionError
-        The file is damaged.
+        The file is no such table, though its manifest says that it is whole.
     """
     with alone(path):
-        if not path.is_file():
-            with replacing(path) as temporary:
+        if not _is_whole(path):
+            with sealing(path, {}) as temporary:
                 _write(temporary, n_rows, pieces())
     try:
         table = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
@@ -119,6 +123,23 @@ def whole_queries(pairs: pd.DataFrame, *, size: int = PIECE) -> Iterator[pd.Data
     for start, end in pairwise(cuts):
         piece = pairs.iloc[start:end]
         yield piece.assign(among=piece.groupby(QUERY, sort=False).ngroup())
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the table is there, and the one that was written: a changed byte would change scores unseen."""
+    if not beside(path).is_file():
+        return False
+    found = path.stat() if path.is_file() else None
+    faults = _faults(path, None if found is None else (found.st_mtime_ns, found.st_size, found.st_ino))
+    if faults:
+        log.warning("%s is damaged and made again: %s", path, faults[0])
+    return not faults
+
+
+@lru_cache(maxsize=8)
+def _faults(path: Path, stamp: tuple[int, int, int] | None) -> tuple[Fault, ...]:
+    """What is wrong with a table; hashed once in a process as long as its `stamp` stays."""
+    return inspect(beside(path)).faults
 
 
 def _damaged(path: Path, found: str) -> CompetitionError:
