@@ -299,6 +299,33 @@ def test_a_run_finishes_though_a_machine_is_lost(
     assert sorted(attempts) == [1, 1, 1, 2]
 
 
+@pytest.fixture
+def two_gpus() -> Iterator[object]:
+    """A Ray cluster of one machine that says it has two GPUs."""
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    ray.init("local", num_cpus=1, num_gpus=2, object_store_memory=80 * 2**20, include_dashboard=False)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_job_with_two_gpus_gets_them_together(
+    new_run: Callable[[str], RunFolder], expected: dict[str, str], two_gpus: object
+) -> None:
+    from ray.util import placement_group_table
+
+    run = new_run("gpus")
+    jobs = [replace(job, resources=Resources(cpus=1, gpus=2)) for job in jobs_of(run)[:2]]
+    assert work_off(jobs, ENGINES["ray"](run, EngineOptions())) == ([], [])
+    made = digests(run)
+    assert len(made) == 2 * 3
+    assert made.items() <= expected.items()
+    groups = placement_group_table().values()
+    assert [(group["strategy"], group["bundles"], group["state"]) for group in groups] == [
+        ("STRICT_PACK", {0: {"CPU": 1.0, "GPU": 2.0}}, "REMOVED")
+    ] * 2
+
+
 @pytest.mark.parametrize("engine", ["here", "local"])
 def test_logs_and_states_of_jobs_hold_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
     monkeypatch.setenv("SOME_TOKEN", "not-to-be-seen")

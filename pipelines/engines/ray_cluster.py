@@ -1,7 +1,7 @@
 """Jobs on a Ray cluster (Moritz et al. 2018): one task per job, on whichever machine has room for it.
 
-The machines share a file system, and relstack is installed on each. A task takes all of its resources on one machine,
-so that a job with several GPUs is never spread. Ray itself starts a task again whose machine or worker was lost.
+The machines share a file system, and relstack is installed on each. A job with several GPUs gets a placement group: its
+GPUs, CPUs and memory on one machine, taken together. Ray itself starts a task again whose machine or worker was lost.
 """
 
 import logging
@@ -22,6 +22,8 @@ LOST_MACHINES = 3  # times that Ray starts a job again
 LOOK_SECONDS = 1.0
 STORE_BYTES = 80 * 2**20  # the least that Ray takes; nothing of ours goes through its store
 GIB = 2**30
+NODE_WORDS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+"""Ray's names of a task's resources and what it calls them on machines and in placement groups."""
 
 
 class RayNotStartedError(CompetitionError):
@@ -39,6 +41,7 @@ class RayCluster:
         self.workers, self.has_gpus, self.own = workers, has_gpus, own
         self.place = Place.of(run)
         self.running: dict[Any, Job] = {}
+        self.groups: dict[Any, Any] = {}
 
     @classmethod
     def of(cls, run: RunFolder, options: EngineOptions) -> "RayCluster":
@@ -70,17 +73,21 @@ class RayCluster:
         asked = ray_resources(job, has_gpus=self.has_gpus)
         if not any(_fits(asked, node["Resources"]) for node in ray.nodes() if node["Alive"]):
             log.warning("%s waits for a machine: none of the cluster has %s now", job.name, asked)
-        task = ray.remote(run_job).options(
-            name=job.name, max_retries=LOST_MACHINES, retry_exceptions=False, **asked
-        )  # fmt: skip
-        self.running[task.remote(job, self.place)] = job
+        options = {"name": job.name, "max_retries": LOST_MACHINES, "retry_exceptions": False, **asked}
+        group = _placement_group(asked) if asked["num_gpus"] > 1 else None
+        if group is not None:
+            options["scheduling_strategy"] = _within(group)
+        task = ray.remote(run_job).options(**options).remote(job, self.place)
+        self.running[task] = job
+        if group is not None:
+            self.groups[task] = group
 
     def ended(self) -> list[Outcome]:
         """The jobs whose tasks have ended."""
         import ray
 
         ready, _ = ray.wait(list(self.running), num_returns=1, timeout=LOOK_SECONDS)
-        return [_outcome(task, self.running.pop(task)) for task in ready]
+        return [self._end(task) for task in ready]
 
     def stop(self) -> None:
         """End all tasks, and the cluster if it was started here."""
@@ -88,9 +95,22 @@ class RayCluster:
 
         for task in self.running:
             ray.cancel(task, force=True)
+            self._free(task)
         self.running.clear()
         if self.own:
             ray.shutdown()
+
+    def _end(self, task: Any) -> Outcome:
+        outcome = _outcome(task, self.running.pop(task))
+        self._free(task)
+        return outcome
+
+    def _free(self, task: Any) -> None:
+        """Give the task's placement group back."""
+        import ray
+
+        if task in self.groups:
+            ray.util.remove_placement_group(self.groups.pop(task))
 
 
 def ray_resources(job: Job, *, has_gpus: bool) -> dict[str, Any]:
@@ -111,8 +131,22 @@ def ray_resources(job: Job, *, has_gpus: bool) -> dict[str, Any]:
 
 
 def _fits(asked: Mapping[str, Any], machine: Mapping[str, float]) -> bool:
-    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-    return all(machine.get(names[key], 0) >= amount for key, amount in asked.items())
+    return all(machine.get(NODE_WORDS[key], 0) >= amount for key, amount in asked.items())
+
+
+def _placement_group(asked: Mapping[str, Any]) -> Any:
+    """All that is asked for as one bundle, which Ray puts on one machine and, if that is lost, on another."""
+    import ray
+
+    return ray.util.placement_group(
+        [{NODE_WORDS[key]: amount for key, amount in asked.items()}], strategy="STRICT_PACK"
+    )
+
+
+def _within(group: Any) -> Any:
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    return PlacementGroupSchedulingStrategy(group)
 
 
 def _connect(address: str | None) -> None:
