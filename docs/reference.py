@@ -71,6 +71,7 @@ EXAMPLES = {
     "gc": "relstack gc runs/first --weights --yes",
     "push": "relstack push runs/first s3://bucket/first",
     "pull": "relstack pull s3://bucket/first runs/first --only rows,folds",
+    "unpack": "relstack unpack run.tar.gz runs/theirs",
     "verify": "relstack verify runs/first",
     "completion": "relstack completion bash",
 }

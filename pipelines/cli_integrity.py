@@ -1,4 +1,4 @@
-"""Commands that look after the files of a run: verify, gc, push, pull."""
+"""Commands that look after the files of a run: verify, gc, push, pull, unpack."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pipelines.cli_options import format_option, names_of, run_folder
 
 def integrity_commands() -> list[click.Command]:
     """The commands of this file."""
-    return [verify, gc, push, pull]
+    return [verify, gc, push, pull, unpack]
 
 
 RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
@@ -38,7 +38,7 @@ def verify(run_dir: Path, output: Any) -> None:
 @click.command()
 @RUN
 @click.option("--weights", is_flag=True, help="Weights of base learners that no submission is made of, too.")
-@click.option("--cache", is_flag=True, help="Embeddings and translations of other runs in the user's cache, too.")
+@click.option("--cache", is_flag=True, help="Tables of features, and what the user's cache holds of other runs, too.")
 @click.option("--yes", is_flag=True, help="Delete them; without it they are only listed.")
 @format_option
 def gc(run_dir: Path, weights: bool, cache: bool, yes: bool, output: Any) -> None:
@@ -88,3 +88,21 @@ def pull(url: str, run_dir: Path, only: str, output: Any) -> None:
     from pipelines.remote import pull as fetch
 
     print_table(fetch(url, run_folder(run_dir), only=names_of(only)), output)
+
+
+@click.command()
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--max-gb", type=click.FloatRange(min=0, min_open=True), default=200, show_default=True)
+def unpack(archive: Path, folder: Path, max_gb: float) -> None:
+    """Unpack a zip, tar or tar.gz that somebody sent, a run or a contest's files, into a new FOLDER.
+
+    Nothing is written where a member points outside the folder, is a link or device, stands there twice, or where all
+    unpacks to more than --max-gb.
+    """
+    from competition.archives import extract
+    from pipelines.output import say
+
+    files = extract(archive, folder, max_bytes=int(max_gb * 10**9))
+    say(f"{len(files):,} files, {sum(file.stat().st_size for file in files):,} bytes")
+    print(folder)

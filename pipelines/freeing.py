@@ -20,6 +20,7 @@ from competition.artefacts import (
     PARTIAL,
     SCRATCH,
     TEMPORARY,
+    beside,
     discard,
     free_files,
     lock_of,
@@ -69,12 +70,12 @@ def freeable(run: RunFolder, *, weights: bool = False, cache: bool = False) -> l
     weights
         Those of base learners that no submission is made of, too.
     cache
-        What the user's cache holds of other runs, too.
+        What the user's cache holds of other runs, and the run's own tables of features, too.
     """
     run.settings()  # refuses what is no run folder
     found = [*_leftovers(run), *_temporary(run), *_studies(run), *_states()]
     found += [*_unused_weights(run)] if weights else []
-    found += [*_foreign_cache(run)] if cache else []
+    found += [*_foreign_cache(run), *_tables(run)] if cache else []
     return [each for each in found if each.lock is None or not held(each.lock)]
 
 
@@ -228,6 +229,12 @@ def _foreign_cache(run: RunFolder) -> Iterator[Freeable]:
         locks = [lock for lock in folder.glob("*/.locks/*.lock") if held(lock)]
         if not locks:
             yield Freeable(folder, "translations; a run keeps its own, other runs may want these")
+
+
+def _tables(run: RunFolder) -> Iterator[Freeable]:
+    for table in sorted(run.root.glob("tables/*/*.npy")):
+        for path in (table, beside(table)):
+            yield from _there(path, "features of all rows, made again where they are needed", lock_of(table))
 
 
 def _encoders(recipe: Recipe) -> list[str]:

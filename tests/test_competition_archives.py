@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from competition.archives import extract
 from competition.errors import CompetitionError
+from pipelines.cli import main
 
 FILES = {"run/run.toml": b"data = 1", "run/parts/oof.parquet": b"\0" * 3_000_000, "run/empty": b""}
 
@@ -133,3 +135,21 @@ def test_other_kinds_of_archives_are_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert_refused(make_zip(tmp_path / "a.zip", FILES), "is there already")
+
+
+def test_the_command_unpacks_or_ends_with_exit_code_3(tmp_path: Path) -> None:
+    make_zip(tmp_path / "good.zip", FILES)
+    make_tar(tmp_path / "bad.tar.gz", {"../outside": b"x"})
+
+    def call(archive: str, *words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["unpack", str(tmp_path / archive), str(tmp_path / "out"), *words])
+        return done.exit_code, done.output
+
+    for archive, words in (("bad.tar.gz", ()), ("good.zip", ("--max-gb", "0.001"))):
+        code, output = call(archive, *words)
+        assert code == 3
+        assert "nothing was written" in output
+    code, output = call("good.zip")
+    assert code == 0
+    assert "3 files, 3,000,008 bytes" in output
+    assert sorted(path.name for path in (tmp_path / "out" / "run").iterdir()) == ["empty", "parts", "run.toml"]

@@ -163,11 +163,14 @@ def test_the_cache_of_other_runs_goes_only_when_asked(run: RunFolder) -> None:
     own = planted(cache / "embeddings" / "multilingual-e5-small-0123456789abcdef-64" / "a.npz").parent
     other = planted(cache / "embeddings" / "labse-0123456789abcdef-64" / "a.npz").parent
     translated = planted(cache / "translations" / "offline-01" / "en" / "a.parquet").parents[1]
+    tables = {str(path) for path in (run.root / "tables" / "QI").glob("[!.]*")}
+    assert {Path(path).suffix for path in tables} == {".npy", ".json"}
     assert found_in(run) == {}
-    assert set(found_in(run, cache=True)) == {str(other), str(translated)}
+    assert set(found_in(run, cache=True)) == {str(other), str(translated), *tables}
     lock = planted(translated / "en" / ".locks" / "a.lock", 0)
     with FileLock(lock):
-        assert set(found_in(run, cache=True)) == {str(other)}
+        assert set(found_in(run, cache=True)) == {str(other), *tables}
     free(freeable(run, cache=True))
     assert own.is_dir()
     assert not other.exists()
+    assert not any(map(os.path.exists, tables))
