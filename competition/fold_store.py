@@ -1,7 +1,6 @@
 """Folds on disk: dealt once, saved with a digest, read by every later stage."""
 
 import hashlib
-import importlib.metadata
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from competition.folds import Dealt, FoldPlan, Mask, name_ids
 from competition.json_files import read_json
 from competition.parquet_files import Kind, read_frame
 from competition.tasks import Task
+from competition.versions import version_of
 
 WITHHELD = "withheld_"
 COLUMNS: dict[str, Kind] = {"id": "id", "fold": "whole number", "group": "text"}
@@ -246,7 +246,7 @@ def _manifest(folds: Folds, rows: pd.DataFrame) -> dict[str, Any]:
         "positives_per_fold": np.bincount(folds.fold[positive], minlength=n_splits).tolist(),
         "withheld_per_fold": [folds.n_withheld(fold) for fold in range(n_splits)],
     }
-    versions = {package: importlib.metadata.version(package) for package in ("numpy", "pandas", "relstack")}
+    versions = {package: version_of(package) for package in ("numpy", "pandas", "relstack")}
     return {
         "task": folds.task,
         "plan": asdict(folds.plan),

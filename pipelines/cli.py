@@ -73,12 +73,15 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         from competition.errors import CompetitionError
+        from pipelines.failures import StoppedError
         from pipelines.secrets import redacted
 
         try:
             return super().invoke(ctx)
         except CompetitionError as error:
             known = error
+        except KeyboardInterrupt:
+            known = StoppedError("Ctrl-C")
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:

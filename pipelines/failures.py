@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,11 @@ from pipelines.memory import WORTH_RETRYING, MemoryShortageError, first_line, ou
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 OS_ERROR = re.compile(r"\((?:os error|errno) (\d+)\)|\[Errno (\d+)\]")  # as libraries in Rust and C++ pass it on
-CANNOT_WRITE = ("PytorchStreamWriter failed writing", "inline_container.cc", "Cannot write binary data to")
+CANNOT_WRITE = re.compile(
+    r"PytorchStreamWriter failed writing|unexpected pos \d|iostream error"
+    r"|Cannot write binary data to|requested and \d+ written"
+)
+"""What torch, LightGBM and numpy say of a full disk, without the system's number."""
 UNFINISHED = ("*.partial", "*.tmp")
 
 
@@ -22,6 +27,15 @@ class DiskFullError(CompetitionError):
     """There was no room for a file: worth retrying once there is."""
 
     exit_code: ClassVar[int] = WORTH_RETRYING
+
+
+class StoppedError(CompetitionError):
+    """Somebody, or a machine that is taken back, stopped the work: worth retrying."""
+
+    exit_code: ClassVar[int] = WORTH_RETRYING
+
+    def __init__(self, by: str) -> None:
+        super().__init__(f"stopped by {by}", advice="the same command goes on where this one stopped")
 
 
 class FileAccessError(CompetitionError):
@@ -79,11 +93,11 @@ def _disk_full(stage: str, cause: str, path: Path, folder: Path | None, *, size_
     faults.append(Fault("the system", cause))
     if folder is not None:
         faults.append(Fault(str(folder), f"{readable(_unfinished(folder))} of unfinished work so far"))
-    run = f" --run {folder}" if folder is not None else ""
+    run = "RUN" if folder is None else shlex.quote(str(folder))
     return DiskFullError(
         f"{stage} found no room on the disk",
         faults=faults,
-        advice=f"make room (`relstack gc{run}` lists weights and checkpoints that nothing needs), then give the same "
+        advice=f"make room (`relstack gc {run}` lists what nothing needs), then give the same "
         "command again: what is finished is kept, and the rest goes on from its last checkpoint",
     )
 
@@ -107,7 +121,7 @@ def _number(error: Exception) -> int | None:
     """The operating system's number of the error, also where a library made an error of its own of it."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    if any(sign in str(error) for sign in CANNOT_WRITE):  # torch and LightGBM, which do not say why
+    if CANNOT_WRITE.search(str(error)):
         return errno.ENOSPC
     found = OS_ERROR.search(str(error))
     return int(found[1] or found[2]) if found else None

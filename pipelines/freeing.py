@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from competition.artefacts import (
     ASIDE,
     FREED,
+    LOCK,
     MANIFEST,
     PARTIAL,
     SCRATCH,
@@ -76,12 +77,18 @@ def freeable(run: RunFolder, *, weights: bool = False, cache: bool = False) -> l
     found = [*_leftovers(run), *_temporary(run), *_studies(run), *_states()]
     found += [*_unused_weights(run)] if weights else []
     found += [*_foreign_cache(run), *_tables(run)] if cache else []
-    return [each for each in found if each.lock is None or not held(each.lock)]
+    return [each for each in found if not _in_use(each)]
 
 
 def free(found: Iterable[Freeable]) -> list[Freeable]:
     """Those that are gone now; what somebody began to work on meanwhile is left alone."""
     return [each for each in found if _free(each)]
+
+
+def _in_use(each: Freeable) -> bool:
+    """Whether a process holds its lock, or one inside it."""
+    inside = each.path.rglob(f"*{LOCK}")
+    return any(map(held, inside if each.lock is None else (each.lock, *inside)))
 
 
 def held(lock: Path) -> bool:
@@ -116,7 +123,7 @@ def refuse_freed_weights(run: RunFolder, keys: Iterable[PartKey]) -> None:
 
 def _free(each: Freeable) -> bool:
     with _ours(each.lock) as ours:
-        if not ours:
+        if not ours or any(map(held, each.path.rglob(f"*{LOCK}"))):
             return False
         if each.artefact is not None:
             free_files(each.artefact, each.path.name)
@@ -226,9 +233,7 @@ def _foreign_cache(run: RunFolder) -> Iterator[Freeable]:
         if folder.name != "states" and not folder.name.startswith(tuple(names)):
             yield Freeable(folder, "embeddings by an encoder that this run has no recipe for")
     for folder in sorted((cache_dir() / "translations").glob("*/")):
-        locks = [lock for lock in folder.glob("*/.locks/*.lock") if held(lock)]
-        if not locks:
-            yield Freeable(folder, "translations; a run keeps its own, other runs may want these")
+        yield Freeable(folder, "translations; a run keeps its own, other runs may want these")
 
 
 def _tables(run: RunFolder) -> Iterator[Freeable]:

@@ -29,6 +29,7 @@ VERSIONED = (
     "pandas",
     "pyarrow",
 )
+SECONDS = 30  # that another program gets
 
 
 def now() -> str:
@@ -132,5 +133,8 @@ def _lines(*command: str) -> list[str]:
     """What a program that may be absent or fail prints; nothing then."""
     if shutil.which(command[0]) is None:
         return []
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    return done.stdout.splitlines() if done.returncode == 0 else []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines()

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from oof.store import PartKey
 from pipelines.config import digest_values, read_toml
 from pipelines.networks import networks
 from pipelines.run_folder import RunFolder
+from pipelines.timing import read_timings
 from pipelines.workload import rows_of_parquet
 
 TABLE = Path(__file__).with_name("rates.toml")
@@ -208,7 +208,7 @@ def _timings(run: RunFolder) -> dict[str, tuple[float, float]]:
     """Stage -> seconds and peak MiB of its longest time: the others found their work done."""
     if not run.timings_file.is_file():
         return {}
-    table = pd.read_csv(run.timings_file).sort_values("seconds").drop_duplicates("stage", keep="last")
+    table = read_timings(run.timings_file).sort_values("seconds").drop_duplicates("stage", keep="last")
     return dict(zip(table["stage"], zip(table["seconds"], table["peak_mb"], strict=True), strict=True))
 
 

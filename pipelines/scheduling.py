@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from competition.errors import CompetitionError, Fault
 from pipelines.engines.protocol import WORTH_RETRYING, Engine, Outcome
+from pipelines.failures import StoppedError
 from pipelines.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -105,12 +106,6 @@ def _said(outcome: Outcome) -> str:
     return "; the last lines of its log:\n    " + "\n    ".join(outcome.last) + "\n   " if outcome.last else ""
 
 
-class StoppedError(CompetitionError):
-    """The machine is taken back: worth retrying."""
-
-    exit_code: ClassVar[int] = WORTH_RETRYING
-
-
 class _Terminated(BaseException):
     """SIGTERM has come; no handler of ordinary errors may take it for a job's."""
 
@@ -133,7 +128,7 @@ def stopping(engine: Engine) -> Iterator[None]:
     try:
         yield
     except _Terminated:
-        raise StoppedError("stopped by SIGTERM", advice="the same command goes on where this one stopped") from None
+        raise StoppedError("SIGTERM") from None
     finally:
         if in_main:
             signal.signal(signal.SIGTERM, before)

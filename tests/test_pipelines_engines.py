@@ -18,6 +18,7 @@ from pipelines.engines import ENGINES
 from pipelines.engines.local import Local, visible_gpus
 from pipelines.engines.processes import JobProcess, Place
 from pipelines.engines.protocol import Engine, EngineOptions
+from pipelines.engines.slurm import submission
 from pipelines.job_state import read_state
 from pipelines.jobs import Job, Resources, job_graph
 from pipelines.prepare import prepare, split
@@ -118,6 +119,14 @@ def test_without_slurm_the_engine_says_so(new_run: Callable[[str], RunFolder]) -
     run = new_run("no-slurm")
     with pytest.raises(CompetitionError, match="cannot be submitted to SLURM"):
         finish(run, ENGINES["slurm"](run, EngineOptions(slurm={"partition": "gpu"})))
+    with pytest.raises(CompetitionError, match=r"invalid literal for int.*2:00"):
+        finish(run, ENGINES["slurm"](run, EngineOptions(slurm={"cluster": "local", "time": "2:00"})))
+
+
+def test_a_cluster_without_gpus_is_asked_for_none() -> None:
+    assert submission(with_gpus(1), {}, on_slurm=True)["gpus_per_node"] == 1
+    assert submission(with_gpus(1), {"gpus_per_node": "0"}, on_slurm=True)["gpus_per_node"] == 0
+    assert submission(with_gpus(1), {"gpus_per_node": "8"}, on_slurm=True)["gpus_per_node"] == 1
 
 
 def test_ray_that_does_not_come_up_in_time_is_worth_retrying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +178,14 @@ def test_a_failed_job_stops_nothing_but_what_needs_it(new_run: Callable[[str], R
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(
-    ("engine", "how"), [("local", signal.SIGKILL), ("local", signal.SIGTERM), ("here", signal.SIGTERM)]
+    ("engine", "how"),
+    [
+        ("local", signal.SIGKILL),
+        ("local", signal.SIGTERM),
+        ("local", signal.SIGINT),
+        ("here", signal.SIGTERM),
+        ("here", signal.SIGINT),
+    ],
 )
 def test_no_job_outlives_the_command_that_began_it(
     new_run: Callable[[str], RunFolder], data: Path, engine: str, how: signal.Signals
@@ -185,7 +201,7 @@ def test_no_job_outlives_the_command_that_began_it(
     wait_until(lambda: any(run.logs.glob("*.json")), "a job at work")
     parent.send_signal(how)
     parent.wait()
-    assert parent.returncode == (75 if how == signal.SIGTERM else -how)
+    assert parent.returncode == (-how if how == signal.SIGKILL else 75)
     wait_until(lambda: not jobs_running(run), "the end of its jobs")
     wait_until(lambda: not any(line.state in (RUNNING, FAILED) for line in job_lines(run)), "their being noticed")
 

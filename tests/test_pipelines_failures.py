@@ -123,6 +123,11 @@ def test_what_libraries_make_of_a_full_disk_is_told_from_other_errors(disk: Call
             write()
         for left in file.parent.iterdir():
             left.unlink()
+    cut = file.parents[1] / "cut.pt"
+    torch.save(torch.zeros(1), cut)
+    cut.write_bytes(cut.read_bytes()[:-9])
+    with pytest.raises(RuntimeError), naming_failures("a stage", file.parent):
+        torch.load(cut, weights_only=True)
     with pytest.raises(ZeroDivisionError), naming_failures("a stage", file.parent):
         print(1 / 0)
 
@@ -177,7 +182,7 @@ def test_errors_have_their_paths_and_exit_codes(tmp_path: Path) -> None:
     full = named(OSError(errno.EDQUOT, "Disk quota exceeded"), folder=tmp_path)
     assert isinstance(full, DiskFullError)
     assert full.exit_code == 75
-    assert f"relstack gc --run {tmp_path}" in full.advice
+    assert f"`relstack gc {tmp_path}`" in full.advice
     assert named(FileNotFoundError(errno.ENOENT, "No such file")) is None
     assert named(ValueError("nothing of the kind")) is None
 

@@ -167,9 +167,11 @@ def test_the_cache_of_other_runs_goes_only_when_asked(run: RunFolder) -> None:
     assert {Path(path).suffix for path in tables} == {".npy", ".json"}
     assert found_in(run) == {}
     assert set(found_in(run, cache=True)) == {str(other), str(translated), *tables}
-    lock = planted(translated / "en" / ".locks" / "a.lock", 0)
-    with FileLock(lock):
-        assert set(found_in(run, cache=True)) == {str(other), *tables}
+    listed = freeable(run, cache=True)
+    locks = [planted(translated / "en" / ".locks" / "a.lock", 0), planted(other / ".shards.lock", 0)]
+    with FileLock(locks[0]), FileLock(locks[1]):  # taken after they were listed
+        assert set(found_in(run, cache=True)) == tables
+        assert {str(each.path) for each in free(listed)} == tables
     free(freeable(run, cache=True))
     assert own.is_dir()
     assert not other.exists()

@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pandas as pd
 from competition.artefacts import beside, inspect, sealing
 from competition.errors import CompetitionError, Fault
 from competition.progress import progress
+from competition.versions import version_of
 from pipelines.backbones.candidates import QUERY
 from pipelines.backbones.protocol import Workspace
 from pipelines.locks import alone
@@ -59,7 +59,7 @@ def corpus_features(
 
 @lru_cache(maxsize=1)
 def _versions() -> tuple[str, ...]:
-    return tuple(map(version, COMPUTED_BY))
+    return tuple(map(version_of, COMPUTED_BY))
 
 
 def _features(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
+import click
+
 from competition.errors import CompetitionError
 from pipelines.engines.processes import last_lines, open_log
 from pipelines.engines.protocol import EngineOptions, Outcome
@@ -60,6 +62,8 @@ def _call(job: Job, log: TextIO) -> int:
     command, *words = job.argv
     try:
         main.commands[command].main(words, standalone_mode=False)
+    except click.Abort as error:  # what click makes of Ctrl-C
+        raise KeyboardInterrupt from error
     except Exception as error:  # whatever it is, the next job may well work
         text = f"error: {error}\n" if isinstance(error, CompetitionError) else traceback.format_exc()
         log.write(redacted(text))

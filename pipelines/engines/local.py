@@ -52,7 +52,9 @@ class Local:
         return outcomes
 
     def stop(self) -> None:
-        """End all processes."""
+        """End all processes, which take their time together."""
+        for process, _ in self.running.values():
+            process.terminate()
         for process, _ in self.running.values():
             process.stop()
         self.running.clear()

@@ -92,11 +92,16 @@ class JobProcess:
         self._note_end(exit_code, last)
         return Outcome(self.job, exit_code, done, last)
 
+    def terminate(self) -> None:
+        """Ask it and all processes of its group to end, if it still works."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+
     def stop(self) -> None:
         """End it and all processes of its group, if it still works."""
         assert self.process.stdin is not None, "it was asked for"
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
+            self.terminate()
             try:
                 self.process.wait(GRACE_SECONDS)
             except subprocess.TimeoutExpired:

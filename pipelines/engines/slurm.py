@@ -18,7 +18,7 @@ from pipelines.weights import cache_dir
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-CLUSTER, TIME = "cluster", "time"
+CLUSTER, TIME, GPUS = "cluster", "time", "gpus_per_node"
 
 
 class Slurm:
@@ -65,7 +65,14 @@ class Slurm:
             executor = submitit.AutoExecutor(folder=cache_dir() / "slurm" / "%j", cluster=self.cluster)
             executor.update_parameters(**submission(job, self.settings, on_slurm=self.cluster == "slurm"))
             self.running.append((executor.submit(run_job, job, self.place), job))
-        except (RuntimeError, NameError, TypeError, AssertionError, submitit.core.utils.FailedJobError) as error:
+        except (
+            RuntimeError,
+            NameError,
+            TypeError,
+            ValueError,
+            AssertionError,
+            submitit.core.utils.FailedJobError,
+        ) as error:
             raise CompetitionError(
                 "this cannot be submitted to SLURM",
                 faults=[Fault(job.name, str(error))],
@@ -87,7 +94,7 @@ class Slurm:
 
 
 def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict[str, Any]:
-    """What submitit is told of a job: its resources, and the user's settings for sbatch.
+    """What submitit is told of a job: its resources, no more GPUs than the cluster gives, and settings for sbatch.
 
     Examples
     --------
@@ -100,7 +107,7 @@ def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict
     asked: dict[str, Any] = {
         "name": job.name,
         "cpus_per_task": job.resources.cpus,
-        "gpus_per_node": job.resources.gpus,
+        GPUS: min(job.resources.gpus, int(settings.get(GPUS, job.resources.gpus))),
         "nodes": 1,
         "tasks_per_node": 1,
     }
@@ -109,7 +116,7 @@ def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict
     if TIME in settings:
         asked["timeout_min"] = int(settings[TIME])
     if on_slurm:
-        asked |= {f"slurm_{key}": value for key, value in settings.items() if key != TIME}
+        asked |= {f"slurm_{key}": value for key, value in settings.items() if key not in (TIME, GPUS)}
     return asked
 
 

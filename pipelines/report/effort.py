@@ -6,7 +6,7 @@ from oof.store import PartKey
 from pipelines.report.blocks import Block, Note, Section, Words, table_of
 from pipelines.report.views import TaskView
 from pipelines.run_folder import RunFolder
-from pipelines.timing import timing_table
+from pipelines.timing import read_timings, timing_table
 
 SECONDS: dict[str, Words] = {"seconds": "{:,.1f}".format, "peak_mb": "{:,.0f}".format}
 
@@ -18,7 +18,7 @@ def effort_section(run: RunFolder, views: list[TaskView]) -> Section:
         return Section("effort", "Time and memory", "", (Note("This run has no timings.csv."), *_parts(views)))
     total = float(table["seconds"].sum())
     lead = f"{_duration(total)} in all, {table['peak_mb'].max():,.0f} MB at the most."
-    jobs = pd.read_csv(run.timings_file)
+    jobs = read_timings(run.timings_file)
     blocks: tuple[Block, ...] = (
         table_of(table, "Per stage, folds together", words=SECONDS, tinted=["seconds"], style="bars"),
         table_of(jobs, "Every job, in the order of the work", words=SECONDS, folded=True),
