@@ -94,7 +94,7 @@ class FoldPlan:
         if self.seed < 0:
             faults.append(Fault("seed", str(self.seed), "0 or more"))
         if faults:
-            raise CompetitionError("this fold plan cannot be", faults=faults)
+            raise CompetitionError("this fold plan cannot be", faults=faults, advice="see relstack split --help")
 
     def group(self, rows: pd.DataFrame, task: Task) -> pd.Series:
         """The group of every row, ``(n_rows,)`` text named "group".

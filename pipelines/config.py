@@ -338,6 +338,17 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise CompetitionError(f"recipe {name!r} is not usable", faults=faults, advice="mend the keys named") from error
 
 
+def for_learner(override: str, learner: str) -> str:
+    """The override as one of this base learner, unless it names one.
+
+    Examples
+    --------
+    >>> for_learner("head.c=0.5", "e5-bi"), for_learner("lexical:head.c=1", "e5-bi")
+    ('e5-bi:head.c=0.5', 'lexical:head.c=1')
+    """
+    return override if parse_override(override)[0] is not None else f"{learner}:{override}"
+
+
 def parse_override(text: str) -> tuple[str | None, str, Any]:
     """Learner (or None), dotted key and value of ``[learner:]key=value``; the value is TOML, else text.
 

@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from pipelines.run_folder import RunFolder, RunSettings, read_split, read_transl
 
 log = logging.getLogger(__name__)
 
+AUTO = "auto"
 TRANSLATION_COLUMNS = ("language", "origin_query", "translated_query")
 
 
@@ -60,6 +61,7 @@ def prepare(run: RunFolder, settings: RunSettings) -> None:
     data = read_competition(Path(settings.data), [contest.task(name) for name in settings.tasks])
     translations = read_translations(Path(settings.translations)) if settings.translations else None
     cleaned = {name: clean_splits(splits, contest.task(name), settings) for name, splits in data.items()}
+    _refuse_plan(settings, {contest.task(name): splits["train"] for name, splits in cleaned.items()})
     with alone(run.root / "rows"):
         keep_contest(run, settings)
         for name, splits in cleaned.items():
@@ -118,7 +120,7 @@ def _split(run: RunFolder) -> dict[str, Folds]:
             folds[task.name].align(rows["train"])
             continue
         kind = plan_kind(settings, task, rows)
-        plan = FoldPlan(kind=kind, n_splits=settings.folds, seed=settings.seed, depth=settings.depth)
+        plan = _plan(settings, kind)
         train, judged = rows["train"], judged_split(rows)
         folds[task.name] = save_folds(
             run.folds_folder(task.name),
@@ -134,17 +136,46 @@ def _split(run: RunFolder) -> dict[str, Folds]:
 
 
 def plan_kind(settings: RunSettings, task: Task, rows: dict[str, pd.DataFrame]) -> str:
-    """The plan asked for: ``auto``, one kind for all tasks, or ``QC=query-group,QI=...`` for some of them."""
-    by_task = dict(pair.split("=", 1) for pair in settings.plan.split(",") if "=" in pair)
-    asked = by_task.get(task.name, "auto" if by_task else settings.plan)
-    if asked in CATEGORY_KINDS and not task.target_is_category and not by_task:
-        log.info("%s: its target is no category, so %s is used", task.name, task.default_plan)
-        return task.default_plan
-    if asked != "auto":
+    """The kind of plan asked for, or for ``auto`` the one that looks most like the rows to be judged."""
+    asked = _asked_kind(settings, task)
+    if asked != AUTO:
         return asked
     kind, reason = choose_plan(rows, task)
     log.info("%s: fold plan %s (%s)", task.name, kind, reason)
     return kind
+
+
+def _asked_kind(settings: RunSettings, task: Task) -> str:
+    """``auto``, or a kind: of ``--plan KIND`` for all tasks, or of ``QC=query-group,QI=...`` for some of them."""
+    by_task = _kinds_by_task(settings)
+    if by_task:
+        return by_task.get(task.name, AUTO)
+    if settings.plan in CATEGORY_KINDS and not task.target_is_category:
+        log.info("%s: its target is no category, so %s is used", task.name, task.default_plan)
+        return task.default_plan
+    return settings.plan
+
+
+def _kinds_by_task(settings: RunSettings) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in settings.plan.split(",") if "=" in pair)
+
+
+def _plan(settings: RunSettings, kind: str) -> FoldPlan:
+    return FoldPlan(kind=kind, n_splits=settings.folds, seed=settings.seed, depth=settings.depth)
+
+
+def _refuse_plan(settings: RunSettings, train: Mapping[Task, pd.DataFrame]) -> None:
+    """Refuse a plan that cannot be before it stands in a run's settings; `train` are the tasks' rows."""
+    unknown = sorted(_kinds_by_task(settings).keys() - {task.name for task in train})
+    if unknown:
+        raise CompetitionError(
+            "--plan names tasks that are not there",
+            faults=[Fault(name, "has no rows", ", ".join(task.name for task in train)) for name in unknown],
+            advice="write --plan KIND for all tasks, or TASK=KIND,... for some",
+        )
+    for task, rows in train.items():
+        if (kind := _asked_kind(settings, task)) != AUTO:
+            _plan(settings, kind).group(rows.head(1), task)
 
 
 def read_translations(path: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,7 @@ from competition.parquet_files import Kind, read_frame
 from competition.rows import digest_rows
 from competition.tasks import SPLITS, Task
 from oof.store import Origin, PartStore
-from pipelines.config import Recipe, Section, load_recipe, read_toml, recipe_values
+from pipelines.config import Recipe, Section, load_recipe, read_toml, recipe_values, shown
 from pipelines.locks import alone
 from pipelines.secrets import refuse_secrets
 
@@ -35,6 +36,7 @@ ROWS: dict[str, Kind] = {
 }
 TRANSLATIONS: dict[str, Kind] = {"language": "text", "query": "text", "query_en": "text"}
 MAKE_AGAIN = "make the run again in another --run folder"
+NAME = re.compile(r"[\w-][\w.-]{0,99}")
 FREE_TO_CHANGE = ("recipes", "overrides", "data", "translations", "competition")
 
 
@@ -132,11 +134,11 @@ class RunFolder:
 
     def ensemble(self, task: str, name: str) -> Path:
         """Folder of one ensemble."""
-        return self.root / "ensembles" / task / name
+        return self.root / "ensembles" / task / plain_name(name)
 
     def submission(self, name: str) -> Path:
         """Folder of one submission."""
-        return self.root / "submissions" / name
+        return self.root / "submissions" / plain_name(name)
 
     @property
     def uploads_file(self) -> Path:
@@ -145,27 +147,27 @@ class RunFolder:
 
     def card(self, submission: str) -> Path:
         """Folder of the model card of one submission."""
-        return self.root / "cards" / submission
+        return self.root / "cards" / plain_name(submission)
 
     def pretrained(self, task: str, name: str) -> Path:
         """Folder of the pretrained weights of one name, for fold training of a task."""
-        return self.root / "pretrained" / task / name
+        return self.root / "pretrained" / task / plain_name(name)
 
     def pseudo(self, task: str, name: str) -> Path:
         """Folder of one set of pseudo-labels."""
-        return self.root / "pseudo" / task / name
+        return self.root / "pseudo" / task / plain_name(name)
 
     def student(self, task: str, name: str) -> Path:
         """Folder of one distilled student."""
-        return self.root / "students" / task / name
+        return self.root / "students" / task / plain_name(name)
 
     def study(self, task: str, name: str) -> Path:
         """Folder of one study of a base learner's recipe."""
-        return self.root / "studies" / task / name
+        return self.root / "studies" / task / plain_name(name)
 
     def augmented(self, task: str, name: str) -> Path:
         """Extra training rows that were made by translation."""
-        return self.root / "augmented" / task / f"{name}.parquet"
+        return self.root / "augmented" / task / f"{plain_name(name)}.parquet"
 
     def manifests(self, folders: Iterable[Path]) -> dict[str, str]:
         """SHA-256 of the manifests of finished artefacts, by their path in the run."""
@@ -212,8 +214,15 @@ class RunFolder:
         """Record base learners of the run and the recipe keys that were overridden for them.
 
         Of several processes that do so at once, none loses what another one recorded.
+
+        Raises
+        ------
+        CompetitionError
+            There is no run here, or a recipe cannot be so; nothing is recorded then.
         """
-        self.settings()  # refuses a folder that is no run, before a lock is left in it
+        known = self.settings().overrides  # refuses a folder that is no run, before a lock is left in it
+        for name in names:
+            load_recipe(name, (*known, *overrides))
         with alone(self.settings_file):
             settings = self.settings()
             values = {
@@ -292,6 +301,25 @@ class RunFolder:
     def learner_origin(self, task: str, learner: str) -> Origin:
         """`origin` for the recipe of a base learner."""
         return self.origin(task, recipe_values(self.recipe(learner)))
+
+
+def plain_name(name: str) -> str:
+    """The name of an artefact, which becomes one of a folder or file, if it is one and leads nowhere else.
+
+    Raises
+    ------
+    CompetitionError
+        It is empty, long, begins with a dot or holds other characters than letters, digits, dot, hyphen, underscore.
+
+    Examples
+    --------
+    >>> plain_name("second-try")
+    'second-try'
+    """
+    if not NAME.fullmatch(name):
+        fault = Fault(shown(name), "a name with other characters", "letters, digits, . - _ and no dot first")
+        raise CompetitionError("this name cannot be", faults=[fault], advice="give another name")
+    return name
 
 
 def settings_text(settings: RunSettings) -> str:

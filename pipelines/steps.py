@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from oof.store import PartKey
-from pipelines.config import learner_name
+from pipelines.config import for_learner, learner_name
 from pipelines.ensembling import ensemble
 from pipelines.job_state import working
 from pipelines.jobs import ENSEMBLE, TRAIN, job_name
@@ -24,9 +24,9 @@ def train_folds(
     model
         Name or path of its recipe.
     overrides
-        ``key=value`` of the recipe, recorded in the run.
+        ``key=value`` of the recipe, recorded in the run as those of this base learner alone.
     """
-    run.add_recipes([model], overrides)
+    run.add_recipes([model], [for_learner(each, learner_name(model)) for each in overrides])
     for k in range(run.folds(task).plan.n_splits) if fold is None else [fold]:
         key = PartKey(task, learner_name(model), k)
         name = job_name(TRAIN, task, key.learner, k)

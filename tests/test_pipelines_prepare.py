@@ -1,6 +1,7 @@
 """Rows, translations and folds reach the run folder once, whole, and unchanged."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -173,3 +174,24 @@ def test_queries_that_say_english_and_are_not_get_a_language_of_their_own(tmp_pa
 def test_without_translations_nothing_can_be_told_to_be_foreign(tmp_path: Path) -> None:
     with pytest.raises(CompetitionError, match="relstack translate --english"):
         prepare(RunFolder(tmp_path / "run"), settings(write_data(tmp_path / "data"), relabel_unknown=True))
+
+
+@pytest.mark.parametrize(
+    ("plan", "fault"),
+    [("nope", "'nope'"), ("QI=nope", "'nope'"), ("QX=purged", "QX: has no rows"), ("column-group", "column")],
+)
+def test_a_plan_that_cannot_be_is_refused_before_a_run_is_made(tmp_path: Path, plan: str, fault: str) -> None:
+    run, data = RunFolder(tmp_path / "run"), write_data(tmp_path / "data")
+    with pytest.raises(CompetitionError, match=fault):
+        prepare(run, settings(data, plan=plan))
+    prepare(run, settings(data))
+    assert list(split(run)) == ["QI"]
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "", ".hidden", "a" * 101])
+def test_names_of_artefacts_lead_nowhere_else(tmp_path: Path, name: str) -> None:
+    run = RunFolder(tmp_path)
+    for folder in (run.submission, run.card, *(partial(f, "QI") for f in (run.student, run.pseudo, run.ensemble))):
+        with pytest.raises(CompetitionError, match="this name cannot be"):
+            folder(name)
+    assert run.submission("second-try.1") == tmp_path / "submissions" / "second-try.1"

@@ -14,6 +14,7 @@ from oof.store import PartKey
 from pipelines.backbones.lexical import Lexical
 from pipelines.prepare import prepare, split
 from pipelines.run_folder import RunFolder, RunSettings
+from pipelines.steps import train_folds
 from pipelines.train import job_table, part_keys, train
 
 KEY = PartKey("QI", "lexical", 1)
@@ -122,3 +123,16 @@ def test_recipes_that_cannot_serve_a_task_have_no_parts(run: RunFolder) -> None:
     train(run, KEY)
     assert part_keys(run, ["QI"], ["lexical", "e5-tree"]) == [PartKey("QI", "lexical", fold) for fold in range(3)]
     assert job_table(run)["folds_to_do"].tolist() == ["0,2"]
+
+
+def test_a_recipe_that_cannot_be_is_not_recorded(run: RunFolder) -> None:
+    before = run.settings_file.read_bytes()
+    for model, override in (("lexical", "head.roundz=3"), ("lexcal", "head.rounds=3")):
+        with pytest.raises(CompetitionError, match=model):
+            list(train_folds(run, "QI", model, overrides=[override]))
+    assert run.settings_file.read_bytes() == before
+
+
+def test_an_override_of_one_base_learner_leaves_the_others_alone(run: RunFolder) -> None:
+    list(train_folds(run, "QI", "lexical", fold=0, overrides=["head.rounds=4"]))
+    assert run.settings().overrides == ("lexical:head.rounds=5", "lexical:head.rounds=4")
