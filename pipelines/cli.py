@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from pipelines.run_folder import RunFolder, RunSettings
     from submissions.leaderboard import Leaderboard
 
+LEADING = ("task", "name", "metric", "f1", "f1_low", "f1_high", "difference", "dev_f1", "threshold", "positive_rate")
+"""Columns of the leaderboard that a narrow terminal shows."""
 DEFAULT_RECIPES = "lexical,lexical-linear,e5-bi,e5-tree,e5-tree-mlp"
 
 
@@ -261,12 +263,12 @@ def submit(run_dir: Path, ensemble: str, split: str | None, name: str, prior_mat
 @click.argument("path", type=click.Path(path_type=Path), shell_complete=or_file(submission_path))
 @run_option
 @click.option("--split", type=click.Choice(["dev", "test"]), help="The rows it is for; test, or dev without a test.")
-def validate(path: Path, run_dir: Path, split: str | None) -> None:
+@task_option
+def validate(path: Path, run_dir: Path, split: str | None, task: str | None) -> None:
     """Check a submission (folder, zip, .txt or .csv) against the rows of a run: every id once, fields equal, 0/1."""
     from submissions.validate import validate_files
 
-    run = run_folder(run_dir)
-    expected, tasks = _expected(run, split)
+    expected, tasks = _expected(run_folder(run_dir), split, task)
     print(validate_files(path, expected, tasks))
 
 
@@ -285,13 +287,12 @@ def compare(first: Path, second: Path, run_dir: Path, split: str | None, task: s
     from submissions.compare import compare as compare_predictions
     from submissions.compare import read_predictions
 
-    expected, tasks = _expected(run_folder(run_dir), split)
+    expected, tasks = _expected(run_folder(run_dir), split, task)
     tables = []
     for each in tasks:
-        if task in (None, each.name):
-            a, b = (read_predictions(path, each) for path in (first, second))
-            table = compare_predictions(a, b, expected[each.name])
-            tables.append(table.assign(task=each.name))
+        a, b = (read_predictions(path, each) for path in (first, second))
+        table = compare_predictions(a, b, expected[each.name])
+        tables.append(table.assign(task=each.name))
     print_table(pd.concat(tables, ignore_index=True), output)
 
 
@@ -307,16 +308,15 @@ def leaderboard(run_dir: Path, by: str, task: str | None, output: Any) -> None:
     from pipelines.scoreboard import leaderboard as make_board
 
     run = run_folder(run_dir)
+    names = [each.name for each in run.tasks_named(task)]
     if by == "language":
-        names = [each.name for each in run.tasks() if task in (None, each.name)]
         print_tables({f"{name}: F1 on dev": dev_table(run, name) for name in names}, output)
         return
-    board = make_board(run)
+    board = make_board(run).of_tasks(names)
     if output == "json":
         print(board.to_json())
         return
-    frame = board.to_frame()
-    print_table(frame[frame["task"] == task] if task else frame, output)
+    print_table(board.to_frame(), output, important=LEADING)
 
 
 main.add_command(status)
@@ -366,7 +366,7 @@ def run(
     if output == "json":
         print(board.to_json())
     else:
-        print_table(board.to_frame(), output)
+        print_table(board.to_frame(), output, important=LEADING)
     _submit(folder, "best", None, "final", board=board)
     _report(folder)
 
@@ -407,14 +407,19 @@ def _report(run: "RunFolder") -> None:
     say(f"report {path}")
 
 
-def _expected(run: "RunFolder", split: str | None) -> tuple[dict[str, Any], list[Any]]:
-    """Rows by task name of the split that a submission is for, and the tasks that have it."""
+def _expected(run: "RunFolder", split: str | None, name: str | None) -> tuple[dict[str, Any], list[Any]]:
+    """Rows by task name of the split that a submission is for, and the tasks that have it; of one task if named."""
+    from competition.errors import CompetitionError
+
     expected, tasks = {}, []
-    for task in run.tasks():
+    for task in run.tasks_named(name):
         there = [name for name in ([split] if split else ["test", "dev"]) if name in run.splits(task.name)]
         if there:
             expected[task.name] = run.rows(task.name)[there[0]]
             tasks.append(task)
+    if not tasks:
+        words = f"the run has no {split or 'dev or test'} rows to compare with"
+        raise CompetitionError(words, advice="name another --split, or --task")
     return expected, tasks
 
 

@@ -82,8 +82,8 @@ def evaluate(run_dir: Path, task: str | None, names: tuple[str, ...], repeats: i
 
     run = run_folder(run_dir)
     tables: dict[str, Any] = {}
-    for each in [task] if task else [t.name for t in run.tasks()]:
-        tables |= make_tables(run, each, names, n_repeats=repeats)
+    for each in run.tasks_named(task):
+        tables |= make_tables(run, each.name, names, n_repeats=repeats)
     print_tables(tables, output)
 
 
@@ -99,7 +99,7 @@ def compare_entries(first: str, second: str, run_dir: Path, task: str | None, ou
     from pipelines.output import print_tables
 
     run = run_folder(run_dir)
-    names = [task] if task else [t.name for t in run.tasks()]
+    names = [each.name for each in run.tasks_named(task)]
     print_tables({f"{each}: {first} against {second}": make_table(run, each, first, second) for each in names}, output)
 
 
@@ -121,8 +121,8 @@ def explain(run_dir: Path, task: str | None, names: tuple[str, ...], output: Any
 
     run = run_folder(run_dir)
     tables: dict[str, Any] = {}
-    for each in [task] if task else [t.name for t in run.tasks()]:
-        tables |= make_tables(run, each, names)
+    for each in run.tasks_named(task):
+        tables |= make_tables(run, each.name, names)
     print_tables(tables, output)
 
 
@@ -138,8 +138,8 @@ def labels(run_dir: Path, task: str | None, top: int, output: Any) -> None:
 
     run = run_folder(run_dir)
     tables: dict[str, Any] = {}
-    for each in [task] if task else [t.name for t in run.tasks()]:
-        tables |= label_tables(run, each, top=top)
+    for each in run.tasks_named(task):
+        tables |= label_tables(run, each.name, top=top)
     print_tables(tables, output)
 
 
@@ -147,6 +147,6 @@ def _combine(run_dir: Path, task: str | None, name: str, models: str | None) -> 
     from pipelines.steps import combine
 
     run = run_folder(run_dir)
-    tasks = [task] if task else [each.name for each in run.tasks()]
+    tasks = [each.name for each in run.tasks_named(task)]
     for folder in combine(run, tasks, name, models=names_of(models) if models else None):
         print(folder)

@@ -57,7 +57,7 @@ def pseudo(
         raise click.UsageError("--soft takes all rows: leave --confidence and --balance out")
     run, called = run_folder(run_dir), name or (f"{ensemble}-soft" if soft else ensemble)
     tables = {}
-    for each in [task] if task else [t.name for t in run.tasks()]:
+    for each in [one.name for one in run.tasks_named(task)]:
         asked = PseudoLabelling(
             each,
             called,
@@ -109,7 +109,7 @@ def distil(
     run, called = run_folder(run_dir), name or learner_name(student)
     named = None if splits is None else () if splits == "none" else names_of(splits)
     tables = {}
-    for each in [task] if task else [t.name for t in run.tasks()]:
+    for each in [one.name for one in run.tasks_named(task)]:
         with timed(run, f"distil {each}/{called}"):
             make_student(run, Distillation(each, student, called, ensemble, mix, named), overrides=overrides)
         tables[f"{each}: {ensemble} and {called}"] = distilled_table(run, each, called)

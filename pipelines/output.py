@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from competition.progress import no_colour
@@ -19,16 +19,20 @@ WIDE = 260  # the leaderboard's columns
 PAGE = 160  # sentences
 LONGEST_CELL = 60
 SHORT_CELL = 32
+SEPARATOR = 3  # characters between two columns
 
 
-def print_table(frame: "pd.DataFrame", output: Format, *, title: str = "") -> None:
-    """Print `frame` as a table, a JSON list of objects or CSV."""
+def print_table(frame: "pd.DataFrame", output: Format, *, title: str = "", important: Sequence[str] = ()) -> None:
+    """Print `frame` as a table, a JSON list of objects or CSV.
+
+    A terminal that is too narrow for all columns of a table gets as many as fit, the `important` ones first.
+    """
     if output == "json":
         print(frame.to_json(orient="records", force_ascii=False, indent=1, double_precision=15))
     elif output == "csv":
         print(frame.to_csv(index=False), end="")
     else:
-        _print_rich(frame, title)
+        _print_rich(frame, title, important)
 
 
 def print_tables(tables: "Mapping[str, pd.DataFrame]", output: Format) -> None:
@@ -66,8 +70,26 @@ def table_text(frame: "pd.DataFrame") -> str:
     return captured.get().rstrip()
 
 
-def _print_rich(frame: "pd.DataFrame", title: str) -> None:
-    _console(WIDE).print(_rich_table(frame, title))
+def _print_rich(frame: "pd.DataFrame", title: str, important: Sequence[str]) -> None:
+    console = _console(WIDE)
+    fitting = fitting_columns(frame, console.width, important)
+    console.print(_rich_table(frame[fitting], title))
+    if missing := [name for name in map(str, frame.columns) if name not in fitting]:
+        say(f"for want of room without {', '.join(missing)}; --format csv has all")
+
+
+def fitting_columns(frame: "pd.DataFrame", width: int, important: Sequence[str] = ()) -> list[str]:
+    """The columns of a table so many characters wide: the important ones first, then the others, in their own order."""
+    from rich.cells import cell_len
+
+    names = [str(name) for name in frame.columns]
+    room, chosen = width + SEPARATOR, list[str]()
+    for name in dict.fromkeys((*(name for name in important if name in names), *names)):
+        room -= max(cell_len(name), *(cell_len(_cell(value)) for value in frame[name]), 0) + SEPARATOR
+        if room < 0 and chosen:
+            break
+        chosen.append(name)
+    return [name for name in names if name in chosen]
 
 
 def _console(width: int) -> "Console":

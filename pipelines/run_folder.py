@@ -237,6 +237,21 @@ class RunFolder:
         contest = self.contest()
         return [contest.task(name) for name in self.settings().tasks if self.rows_file(name, "train").is_file()]
 
+    def tasks_named(self, name: str | None) -> list[Task]:
+        """All tasks of the run, or the one of this name.
+
+        Raises
+        ------
+        CompetitionError
+            The run has no rows of a task of this name.
+        """
+        tasks = self.tasks()
+        chosen = [task for task in tasks if name in (None, task.name)]
+        if name is not None and not chosen:
+            fault = Fault(shown(name), "no such task", " or ".join(task.name for task in tasks))
+            raise CompetitionError(f"{self.root} has no such task", faults=[fault], advice="name one of its tasks")
+        return chosen
+
     def contest(self) -> Contest:
         """The contest that the run was made for.
 

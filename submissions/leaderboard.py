@@ -165,6 +165,10 @@ class Leaderboard:
         averages = {name: fmean(f1s) for name, f1s in scores.items() if len(f1s) == n_tasks > 1}
         return Leaderboard(tuple(replace(entry, f1_avg=averages.get(entry.name)) for entry in self.entries))
 
+    def of_tasks(self, names: Sequence[str]) -> "Leaderboard":
+        """The entries of these tasks alone."""
+        return replace(self, entries=tuple(entry for entry in self.entries if entry.task in names))
+
     def to_frame(self) -> pd.DataFrame:
         """One row per entry, one column per field; numbers that are not there are NaN."""
         frame = pd.DataFrame([asdict(entry) for entry in self.entries], columns=list(self.columns))
