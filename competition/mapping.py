@@ -28,7 +28,7 @@ def read_records(path: Path, task: Task, *, labelled: bool, split: str) -> RawRo
     lacking = _lacking(raw, required)
     if lacking or not raw.lines or not {*required} <= raw.columns.keys():
         return _nothing_of(raw, lacking)
-    chosen = _chosen(raw, conditions)
+    chosen = fulfilling(raw, conditions)
     if not chosen.lines:
         words = ", ".join(f"{name} = {' or '.join(map(str, values))}" for name, values in conditions.items())
         return _nothing_of(raw, [Finding(0, f"no row has {words}", "at least one")])
@@ -79,7 +79,7 @@ def _lacking(raw: RawRows, required: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _chosen(raw: RawRows, conditions: Mapping[str, tuple[Value, ...]]) -> RawRows:
+def fulfilling(raw: RawRows, conditions: Mapping[str, tuple[Value, ...]]) -> RawRows:
     """The records that fulfil all conditions; numbers and their digits are the same."""
     kept: Sequence[int] = range(len(raw.lines))
     for column, values in conditions.items():

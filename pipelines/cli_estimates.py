@@ -56,10 +56,11 @@ def show_plan(
 ) -> None:
     """Print the jobs on stdout; on stderr what they add up to by base learner and stage, and the wall time."""
     from pipelines.output import print_table, say, table_text
-    from pipelines.planning import group_table, other_runs, plan_run, plan_table, schedule_of, slots_here
-    from pipelines.progress import available_threads
+    from pipelines.planning import group_table, other_runs, plan_run, plan_table, schedule_of
+    from pipelines.slots import slots_here
 
-    slots = slots_here(1 if engine == "here" else workers or available_threads(), gpus)
+    one = engine == "here" and gpus is None  # on other GPUs than those here, not one job after the other
+    slots = slots_here(1 if one else workers, gpus)
     plan = plan_run(run, settings, other_runs(rates_from), slots=slots)
     print_table(plan_table(plan), output)
     say(table_text(group_table(plan)))

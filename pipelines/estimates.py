@@ -4,8 +4,9 @@ Best first: finished parts of this run, finished parts of runs that the user nam
 and for transformers without any of these a computation from their shape (`pipelines.networks`).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from competition.errors import CompetitionError
 from pipelines.config import (
@@ -19,7 +20,7 @@ from pipelines.config import (
     load_recipe,
     recipe_values,
 )
-from pipelines.footprint import GIB, base_bytes, checkpoint_bytes, part_bytes, training_memory
+from pipelines.footprint import GIB, base_bytes, checkpoint_bytes, frozen_bytes, gpus_of, part_bytes, training_memory
 from pipelines.networks import Network, network_of
 from pipelines.rates import Line, Observation, Rate, Table, observed, observed_stages, rate_of, shipped
 from pipelines.run_folder import RunFolder, RunSettings
@@ -87,19 +88,31 @@ class Rates:
     card: float | None = None
 
 
+def known_peak(card: str) -> float | None:
+    """Operations a second at the peak of a GPU whose name has that of a card in the table as words of its own.
+
+    Examples
+    --------
+    >>> known_peak("NVIDIA A100-SXM4-80GB"), known_peak("NVIDIA RTX A1000")
+    (312000000000000.0, None)
+    """
+    cards = shipped().cards
+    found = [name for name in cards if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", card, re.IGNORECASE)]
+    return cards[max(found, key=len)] if found else None
+
+
 def peak_of(card: str) -> float:
-    """Operations a second at the peak of a GPU whose name holds that of a card in the table.
+    """The peak of a GPU that the table has, as `known_peak` gives it.
 
     Raises
     ------
     CompetitionError
         The table has no such card.
     """
-    cards = shipped().cards
-    found = [name for name in cards if name.lower() in card.lower()]
-    if not found:
-        raise CompetitionError(f"no GPU is known as {card!r}", advice=f"name one of {', '.join(cards)}")
-    return cards[max(found, key=len)]
+    peak = known_peak(card)
+    if peak is None:
+        raise CompetitionError(f"no GPU is known as {card!r}", advice=f"name one of {', '.join(shipped().cards)}")
+    return peak
 
 
 def gather_rates(
@@ -140,13 +153,12 @@ def cost_of(learner: str, recipe: Recipe, work: Workload, rates: Rates) -> Cost:
     CompetitionError
         Nothing is known of a transformer's shape, and nothing was measured.
     """
-    gpus = recipe.training.gpus if isinstance(recipe, TRANSFORMERS) and rates.card is not None else 0
-    known = rates.learners.get((learner, work.task, "gpu" if gpus else "cpu"))
+    gpus = 0 if rates.card is None else gpus_of(recipe)
     if isinstance(recipe, TRANSFORMERS):
+        known = rates.learners.get((learner, work.task, "gpu" if gpus else "cpu"))
         return _network_cost(recipe, work, rates, known=known, gpus=gpus)
-    if known is None:
-        known = _like(recipe, work)
-    return _measured_cost(*known, work)
+    known = rates.learners.get((learner, work.task, "cpu")) or _like(recipe, work)
+    return replace(_measured_cost(*known, work), gpus=gpus, gpu_gib=_frozen_gib(recipe) if gpus else None)
 
 
 def stage_seconds(stage: str, size: float, rates: Rates) -> tuple[float, str]:
@@ -204,6 +216,12 @@ def _encoder(recipe: Recipe) -> Network:
             advice="name a local folder with a config.json, or a run that has trained it with --rates-from",
         )
     return network
+
+
+def _frozen_gib(recipe: Recipe) -> float | None:
+    """GiB on a GPU of the encoder whose embeddings a recipe takes, None if nobody knows its shape."""
+    network = None if isinstance(recipe, LexicalRecipe) else network_of(recipe.weights.name)
+    return None if network is None else frozen_bytes(network) / GIB
 
 
 def _network_cost(

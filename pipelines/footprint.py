@@ -12,6 +12,7 @@ from pipelines.config import (
     TRANSFORMERS,
     BiEncoderRecipe,
     CategoryTreeRecipe,
+    LexicalRecipe,
     Recipe,
     TransformerRecipe,
     load_recipe,
@@ -58,6 +59,19 @@ class Memory:
     def smallest_card(self) -> int | None:
         """The smallest card in GB that holds it, None if none does."""
         return next((card for card in CARDS if self.total <= card * USABLE), None)
+
+
+def gpus_of(recipe: Recipe) -> int:
+    """GPUs that a base learner works with: frozen embeddings are made on one, a trained network may take several."""
+    if isinstance(recipe, TRANSFORMERS):
+        return recipe.training.gpus
+    return 0 if isinstance(recipe, LexicalRecipe) else 1
+
+
+def frozen_bytes(network: Network) -> float:
+    """Bytes on a GPU of a frozen encoder in fp32, with `MARGIN`; its batches are cut to what memory is left."""
+    fixed, factor = MARGIN
+    return fixed + factor * MASTER * network.n_parameters
 
 
 def training_memory(recipe: TransformerRecipe, network: Network) -> Memory:

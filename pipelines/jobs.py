@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oof.store import MANIFEST, PartKey
-from pipelines.config import TRANSFORMERS, LexicalRecipe, Recipe, learner_name, recipe_names
+from pipelines.config import TRANSFORMERS, Recipe, learner_name, recipe_names
 from pipelines.ensembling import DEFAULTS
+from pipelines.footprint import gpus_of
 from pipelines.pretraining import ALL_FOLDS
 from pipelines.run_folder import RunFolder
 from pipelines.train import part_keys
@@ -28,13 +29,10 @@ class Resources:
         Threads that it computes with.
     gpus
         GPUs that it takes, all of one machine; where there are none, it works on CPUs.
-    memory_gib
-        Main memory that is kept free for it; None keeps none.
     """
 
     cpus: int = 1
     gpus: int = 0
-    memory_gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def _train_jobs(run: RunFolder, recipe: str, keys: Sequence[PartKey], *, cpus: i
     mine = [key for key in keys if key.learner == learner]
     if not mine:
         return []
-    task, resources = mine[0].task, Resources(cpus, _gpus_of(run.recipe(learner)))
+    task, resources = mine[0].task, Resources(cpus, gpus_of(run.recipe(learner)))
     weights = made_weights(run, task, learner)
     needs = () if weights is None else (job_name(PRETRAIN, task, weights),)
     return [
@@ -137,31 +135,33 @@ def _train_jobs(run: RunFolder, recipe: str, keys: Sequence[PartKey], *, cpus: i
     ]
 
 
-def _gpus_of(recipe: Recipe) -> int:
-    """GPUs that a base learner works with: frozen embeddings are made on one, a trained network may take several."""
-    if isinstance(recipe, TRANSFORMERS):
-        return recipe.training.gpus
-    return 0 if isinstance(recipe, LexicalRecipe) else 1
-
-
 def made_weights(run: RunFolder, task: str, learner: str) -> str | None:
-    """The pretrained weights that a base learner begins with, if a job of the run can make them.
+    """The pretrained weights that a base learner of the run begins with, if a job of the run can make them."""
+    return weights_to_make(run, task, run.recipe(learner), n_tasks=len(run.tasks()), recipes=run.settings().recipes)
+
+
+def weights_to_make(run: RunFolder, task: str, recipe: Recipe, *, n_tasks: int, recipes: Sequence[str]) -> str | None:
+    """The pretrained weights that a recipe begins with, if a job can make them in a run of `n_tasks` and `recipes`.
 
     That is so where they are called as ``relstack pretrain`` calls them, after a recipe that there is, and the run has
     exactly one other task to learn from. Weights that were made by hand are nobody's job.
     """
-    recipe = run.recipe(learner)
     name = recipe.init_from if isinstance(recipe, TRANSFORMERS) else None
-    if name is None or not name.endswith(MADE_BY_DEFAULT) or len(run.tasks()) != 2:
+    if name is None or not name.endswith(MADE_BY_DEFAULT) or n_tasks != 2:
         return None
     by_hand = [path for path in run.pretrained(task, name).glob(f"*/{MANIFEST}") if path.parent.name != ALL_FOLDS]
-    return None if by_hand or _maker(run, name) is None else name
+    return None if by_hand or maker_of(name, recipes) is None else name
 
 
-def _maker(run: RunFolder, weights: str) -> str | None:
-    """The recipe that weights are called after: one of the run, or one that comes with relstack."""
-    known = {**{name: name for name in recipe_names()}, **{learner_name(n): n for n in run.settings().recipes}}
+def maker_of(weights: str, recipes: Sequence[str]) -> str | None:
+    """The recipe that weights are called after: one of `recipes`, or one that comes with relstack."""
+    known = {**{name: name for name in recipe_names()}, **{learner_name(name): name for name in recipes}}
     return known.get(weights.removesuffix(MADE_BY_DEFAULT))
+
+
+def weights_manifest(run: RunFolder, task: str, weights: str) -> Path:
+    """The file whose presence says that a job has made the weights."""
+    return run.pretrained(task, weights) / ALL_FOLDS / MANIFEST
 
 
 def _pretrain_jobs(run: RunFolder, task: str, train: Sequence[Job]) -> list[Job]:
@@ -172,12 +172,12 @@ def _pretrain_jobs(run: RunFolder, task: str, train: Sequence[Job]) -> list[Job]
 
 
 def _pretrain_job(run: RunFolder, task: str, weights: str, resources: Resources) -> Job:
-    recipe = _maker(run, weights)
+    recipe = maker_of(weights, run.settings().recipes)
     assert recipe is not None, "other weights are nobody's job"
     return Job(
         name=job_name(PRETRAIN, task, weights),
         argv=(PRETRAIN, "--run", str(run.root), "--task", task, "--model", recipe, "--name", weights),
-        manifest=run.pretrained(task, weights) / ALL_FOLDS / MANIFEST,
+        manifest=weights_manifest(run, task, weights),
         needs=(),
         resources=resources,
         kind=PRETRAIN,

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,38 +10,21 @@ import pandas as pd
 from competition.cleaning import get_preset
 from competition.errors import CompetitionError
 from competition.tasks import Task
-from oof.store import PartKey
+from oof.store import MANIFEST, PartKey
 from pipelines.config import Recipe, learner_name, load_recipe
 from pipelines.contests import contest_of
-from pipelines.estimates import Rates, cost_of, gather_rates, peak_of, stage_seconds
-from pipelines.jobs import TRAIN, Job
+from pipelines.estimates import Cost, Rates, cost_of, gather_rates, peak_of, stage_seconds
+from pipelines.jobs import ENSEMBLE, Job, maker_of, weights_manifest, weights_to_make
 from pipelines.rates import ENSEMBLES, shipped
 from pipelines.run_folder import RunFolder, RunSettings
-from pipelines.simulation import Node, Schedule, SimulatedJob, simulate
+from pipelines.simulation import Schedule, SimulatedJob, simulate
+from pipelines.slots import Slots
 from pipelines.workload import Workload, workloads
 
 log = logging.getLogger(__name__)
 
-GPUS_OF_A_NODE = 8
 HOUR, GB = 3600.0, 1e9
 STEPS_KEPT = 0.5  # of a training: a checkpoint after each of two epochs
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Where the jobs would run: so many at a time, on so many GPUs of one kind."""
-
-    workers: int = 1
-    card: str | None = None
-    n_gpus: int = 0
-
-    @property
-    def nodes(self) -> list[Node]:
-        """Machines of up to `GPUS_OF_A_NODE` GPUs, which share the workers."""
-        if not self.n_gpus:
-            return [Node(cpus=self.workers)]
-        counts = [min(GPUS_OF_A_NODE, self.n_gpus - i) for i in range(0, self.n_gpus, GPUS_OF_A_NODE)]
-        return [Node(cpus=max(1, self.workers // len(counts)), gpus=count) for count in counts]
 
 
 @dataclass(frozen=True)
@@ -78,6 +61,8 @@ def plan_run(
 ) -> list[PlannedJob]:
     """All jobs of a run in their order, with estimates; nothing is written, and nothing but row counts is read.
 
+    Leaderboard and submission are made every time. An ensemble counts as done where it is there and no part is to do.
+
     `others` are runs whose finished parts tell rates.
 
     Raises
@@ -93,23 +78,62 @@ def plan_run(
     n_rows = sum(one.n_rows for one in work)
     plan = [_stage("prepare", n_rows, rates, done=run.settings_file.is_file())]
     for one in work:
-        plan += _task_jobs(run, one, _fitting(recipes, contest.task(one.task)), rates)
+        fitting = _fitting(recipes, contest.task(one.task))
+        sources = [other for other in work if other is not one]
+        pretraining = _pretraining(run, settings, one, sources, fitting, rates)
+        plan += _task_jobs(run, one, fitting, rates, pretraining)
     ensembles = tuple(job.name for job in plan if job.name.startswith(ENSEMBLES))
-    plan.append(_stage("leaderboard", n_rows, rates, done=run.leaderboard_file.is_file(), needs=ensembles))
-    plan.append(_stage("submit", n_rows, rates, done=run.submission("final").is_dir(), needs=ensembles))
+    plan.append(_stage("leaderboard", n_rows, rates, done=False, needs=ensembles))
+    plan.append(_stage("submit", n_rows, rates, done=False, needs=ensembles))
     return plan
 
 
-def _task_jobs(run: RunFolder, work: Workload, recipes: Mapping[str, Recipe], rates: Rates) -> Iterator[PlannedJob]:
+def _task_jobs(
+    run: RunFolder,
+    work: Workload,
+    recipes: Mapping[str, Recipe],
+    rates: Rates,
+    pretraining: Mapping[str, PlannedJob],
+) -> Iterator[PlannedJob]:
+    """The jobs of a task; `pretraining` has by base learner those that make what it begins with."""
     split = f"split {work.task}"
     done = any(run.folds_folder(work.task).glob("*.json"))
     yield _stage("split", work.n_rows, rates, done=done, name=split, needs=("prepare",))
-    parts = [job for name, recipe in recipes.items() for job in _parts(run, work, name, recipe, rates, needs=(split,))]
+    yield from {job.name: job for job in pretraining.values()}.values()
+    parts: list[PlannedJob] = []
+    for name, recipe in recipes.items():
+        begun_with = (pretraining[name].name,) if name in pretraining else ()
+        parts += _parts(run, work, name, recipe, rates, needs=(split, *begun_with))
     yield from parts
     for name in ENSEMBLES:
-        there = (run.ensemble(work.task, name) / "manifest.json").is_file()
+        there = (run.ensemble(work.task, name) / MANIFEST).is_file() and all(job.done for job in parts)
         needs = tuple(job.name for job in parts)
         yield _stage(f"{name} {work.task}", work.n_train, rates, done=there, needs=needs)
+
+
+def _pretraining(
+    run: RunFolder,
+    settings: RunSettings,
+    work: Workload,
+    sources: Sequence[Workload],
+    recipes: Mapping[str, Recipe],
+    rates: Rates,
+) -> dict[str, PlannedJob]:
+    """Base learner -> the job that makes the weights it begins with from all training rows of the other task.
+
+    Rows that will be left out because they share a query with this task are counted: nobody has compared them yet.
+    """
+    found: dict[str, PlannedJob] = {}
+    for learner, recipe in recipes.items():
+        weights = weights_to_make(run, work.task, recipe, n_tasks=1 + len(sources), recipes=settings.recipes)
+        maker = None if weights is None else maker_of(weights, settings.recipes)
+        if weights is None or maker is None:
+            continue
+        cost = cost_of(learner_name(maker), load_recipe(maker, settings.overrides), sources[0].as_one_training(), rates)
+        name = f"pretrain {work.task}/{weights}"
+        done = weights_manifest(run, work.task, weights).is_file()
+        found[learner] = _costed(cost, name, name, done=done, needs=(f"split {work.task}",))
+    return found
 
 
 def _fitting(recipes: Mapping[str, Recipe], task: Task) -> dict[str, Recipe]:
@@ -126,22 +150,28 @@ def _parts(
     keys = [PartKey(work.task, learner, fold) for fold in range(work.folds)]
     done = [run.parts.is_finished(key) for key in keys]
     first = None if any(done) else keys[0]
+    dearer = replace(cost, seconds=cost.seconds + cost.first_seconds)
+    group = f"train {work.task}/{learner}"
     return [
-        PlannedJob(
-            name=f"train {key}",
-            group=f"train {work.task}/{learner}",
-            done=there,
-            needs=needs,
-            seconds=cost.seconds + cost.first_seconds * (key == first),
-            basis=cost.basis,
-            gpus=cost.gpus,
-            memory_gib=cost.memory_gib,
-            gpu_gib=cost.gpu_gib,
-            kept_bytes=cost.kept_bytes,
-            passing_bytes=cost.passing_bytes,
-        )
+        _costed(dearer if key == first else cost, f"train {key}", group, done=there, needs=needs)
         for key, there in zip(keys, done, strict=True)
     ]
+
+
+def _costed(cost: Cost, name: str, group: str, *, done: bool, needs: tuple[str, ...]) -> PlannedJob:
+    return PlannedJob(
+        name=name,
+        group=group,
+        done=done,
+        needs=needs,
+        seconds=cost.seconds,
+        basis=cost.basis,
+        gpus=cost.gpus,
+        memory_gib=cost.memory_gib,
+        gpu_gib=cost.gpu_gib,
+        kept_bytes=cost.kept_bytes,
+        passing_bytes=cost.passing_bytes,
+    )
 
 
 def _stage(
@@ -158,8 +188,16 @@ def expected_seconds(run: RunFolder, settings: RunSettings, jobs: Sequence[Job])
     except CompetitionError as error:
         log.info("jobs start in their own order, nobody knows how long they take: %s", error)
         return {}
-    names = {job.name: f"train {job.part}" if job.kind == TRAIN else f"{job.learner} {job.task}" for job in jobs}
+    names = {job.name: planned_name(job) for job in jobs}
     return {name: plan[planned] for name, planned in names.items() if planned in plan}
+
+
+def planned_name(job: Job) -> str:
+    """What a job of the run's graph is called in the plan."""
+    if job.kind == ENSEMBLE:
+        return f"{job.learner} {job.task}"
+    fold = "" if job.fold is None else f"/fold-{job.fold}"
+    return f"{job.kind} {job.task}/{job.learner}{fold}"
 
 
 def schedule_of(plan: Sequence[PlannedJob], slots: Slots) -> Schedule:
@@ -228,19 +266,6 @@ def _figures(jobs: Sequence[PlannedJob]) -> dict[str, float]:
         "gpu_hours": round(sum(job.seconds * job.gpus for job in jobs) / HOUR, 4),
         "disk_gb": round(sum(job.kept_bytes for job in jobs) / GB, 4),
     }
-
-
-def slots_here(workers: int, gpus: str | None) -> Slots:
-    """The slots that options ask for: ``NAME:COUNT`` of GPUs, or those of this machine."""
-    from pipelines.cards import gpu_names
-
-    if gpus:
-        name, _, number = gpus.partition(":")
-        if not name or (number and not number.isdecimal()) or number == "0":
-            raise CompetitionError(f"--gpus {gpus!r} is not NAME:COUNT", advice="write for example --gpus H100:8")
-        return Slots(max(workers, int(number or 1)), name, int(number or 1))
-    found = gpu_names()
-    return Slots(workers, found[0] if found else None, len(found))
 
 
 def other_runs(roots: Sequence[Path]) -> list[RunFolder]:

@@ -13,6 +13,7 @@ from competition.errors import CompetitionError, Fault
 from pipelines.engines.protocol import WORTH_RETRYING, Engine, Outcome
 from pipelines.failures import StoppedError
 from pipelines.jobs import Job
+from pipelines.ranking import chains, rank
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +54,17 @@ def work_off(
     """Do all jobs, as many at a time as the engine has room for; gives those that failed and those not begun.
 
     A job starts when all jobs that it needs are done; those that are not among `jobs` are taken to be. Of the jobs
-    that could start, those with most GPUs do first, and of these the longest by `seconds` (by name of the job): small
-    ones fill the gaps later (measured by `benchmarks/scheduler.py`). A failed job stops nothing but what needs it.
-    `tell` is called with every end that is final.
+    that could start, those with most GPUs do first, and of these those with the longest chain of jobs behind them by
+    `seconds` (by name of the job): small ones fill the gaps later (simulated by `benchmarks/scheduler.py`). A failed
+    job stops nothing but what needs it. `tell` is called with every end that is final.
     """
     waiting, running = list(jobs), set[str]()
     open_jobs, tries = {job.name for job in jobs}, Counter[str]()
     failed: list[Outcome] = []
+    chain = chains({job.name: job.needs for job in jobs}, seconds)
     while waiting or running:
         ready = [job for job in waiting if not open_jobs.intersection(job.needs)]
-        for job in sorted(ready, key=lambda job: (-job.resources.gpus, -seconds.get(job.name, 0.0))):
+        for job in sorted(ready, key=lambda job: rank(gpus=job.resources.gpus, chain=chain[job.name])):
             if engine.has_room(job):
                 engine.start(job)
                 waiting.remove(job)

@@ -6,7 +6,7 @@ does not fit is passed over by those behind it. A job with several GPUs takes th
 
 import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import inf
@@ -15,6 +15,7 @@ from random import Random
 from typing import Literal
 
 from competition.errors import CompetitionError, Fault
+from pipelines.ranking import chains, rank
 
 Order = Literal["submitted", "widest", "longest"]
 MOST_ATTEMPTS = 1000
@@ -113,15 +114,15 @@ def simulate(
 ) -> Schedule:
     """The schedule of all jobs. Same arguments, same schedule.
 
-    `order` is that of ready jobs: as ``submitted``, those with most GPUs first (``widest``, as `pipelines.scheduling`
-    has it), or the ``longest`` first.
+    `order` is that of ready jobs: as ``submitted``; by the rule of the engines, `pipelines.ranking` (``widest``: most
+    GPUs first, of these those with the longest chain behind them); or those that are the ``longest`` by themselves.
 
     Raises
     ------
     CompetitionError
         A job fits no machine, needs an unknown job or itself, or is lost again and again.
     """
-    _in_order(jobs)
+    _refuse_unordered(jobs)
     if misfits := [job for job in jobs if not any(node.holds(job) for node in nodes)]:
         faults = [Fault(job.name, f"{job.cpus} CPUs, {job.gpus} GPUs, {job.memory_gib:g} GiB") for job in misfits]
         raise CompetitionError("jobs that fit no machine", faults=faults, advice="ask for fewer GPUs or less memory")
@@ -136,14 +137,15 @@ def critical_path(jobs: Sequence[SimulatedJob]) -> float:
     >>> critical_path([SimulatedJob("a", 2), SimulatedJob("b", 3, needs=("a",)), SimulatedJob("c", 4)])
     5.0
     """
-    ends: dict[str, float] = {}
-    for job in _in_order(jobs):
-        ends[job.name] = float(job.seconds + max((ends[name] for name in job.needs), default=0.0))
-    return max(ends.values(), default=0.0)
+    return max(_chains(jobs).values(), default=0.0)
 
 
-def _in_order(jobs: Sequence[SimulatedJob]) -> list[SimulatedJob]:
-    """The jobs, each after those that it needs (Kahn 1962)."""
+def _chains(jobs: Sequence[SimulatedJob]) -> dict[str, float]:
+    return chains({job.name: job.needs for job in jobs}, {job.name: job.seconds for job in jobs})
+
+
+def _refuse_unordered(jobs: Sequence[SimulatedJob]) -> None:
+    """Refuse jobs that can be put in no order in which each comes after those that it needs (Kahn 1962)."""
     by_name = {job.name: job for job in jobs}
     assert len(by_name) == len(jobs), "jobs have names of their own"
     if unknown := [Fault(job.name, f"needs {name}") for job in jobs for name in job.needs if name not in by_name]:
@@ -159,7 +161,6 @@ def _in_order(jobs: Sequence[SimulatedJob]) -> list[SimulatedJob]:
     if len(done) < len(jobs):
         faults = [Fault(name, "needs itself, or a job that does") for name, left in open_needs.items() if left]
         raise CompetitionError("jobs need each other in a circle", faults=faults)
-    return done
 
 
 def _dependents(jobs: Sequence[SimulatedJob]) -> dict[str, list[str]]:
@@ -171,8 +172,15 @@ def _dependents(jobs: Sequence[SimulatedJob]) -> dict[str, list[str]]:
     return found
 
 
-def _rank(job: SimulatedJob, order: Order) -> float:
-    return {"submitted": 0.0, "widest": -job.gpus, "longest": -job.seconds}[order]
+def _ranks(jobs: Sequence[SimulatedJob], order: Order) -> dict[str, tuple[float, ...]]:
+    """Job -> its place among ready jobs: by the order asked for, then as submitted."""
+    chain = _chains(jobs)
+    places: dict[Order, Callable[[SimulatedJob], tuple[float, ...]]] = {
+        "submitted": lambda job: (),
+        "widest": lambda job: rank(gpus=job.gpus, chain=chain[job.name]),
+        "longest": lambda job: (-job.seconds,),
+    }
+    return {job.name: (*places[order](job), i) for i, job in enumerate(jobs)}
 
 
 @dataclass(frozen=True)
@@ -188,14 +196,14 @@ class _Simulation:
 
     def __init__(self, jobs: Sequence[SimulatedJob], nodes: Sequence[Node], order: Order, trouble: Trouble) -> None:
         self.jobs = {job.name: job for job in jobs}
-        self.ranks = {job.name: (_rank(job, order), i) for i, job in enumerate(jobs)}
+        self.ranks = _ranks(jobs, order)
         self.nodes, self.trouble, self.random = nodes, trouble, Random(trouble.seed)
         self.free = [[node.cpus, node.gpus, node.memory_gib] for node in nodes]
         self.up = [True] * len(nodes)
         self.left = {job.name: job.seconds for job in jobs}
         self.open_needs = {job.name: len(set(job.needs)) for job in jobs}
         self.dependents = _dependents(jobs)
-        self.ready: dict[tuple[float, ...], list[tuple[tuple[float, int], str]]] = defaultdict(list)
+        self.ready: dict[tuple[float, ...], list[tuple[tuple[float, ...], str]]] = defaultdict(list)
         self.running: dict[int, _Running] = {}
         self.events: list[tuple[float, int, str, int]] = []
         self.serial = count()

@@ -1,10 +1,11 @@
 """How much work a run is: rows of every split and tokens of a row, from the run or, cheaply, from the raw files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from competition.mapping import fulfilling
 from competition.readers import read_raw
 from competition.rows import find_files
 from competition.tasks import SPLITS, Task
@@ -56,6 +57,10 @@ class Workload:
         """Rows that one fold scores: held out, dev and test."""
         return self.n_train // self.folds + self.n_unseen
 
+    def as_one_training(self) -> "Workload":
+        """The same labelled rows for a training that holds none out and scores none: pre-training for another task."""
+        return replace(self, folds=self.n_train + 1, n_unseen=0)  # of so many folds, one holds out nothing
+
     def tokens(self, recipe: Recipe) -> float:
         """Mean tokens that a network with this recipe reads of a row."""
         english = self.english_tokens or self.query_tokens
@@ -100,7 +105,7 @@ def workloads(run: RunFolder, settings: RunSettings) -> list[Workload]:
 def _workload(run: RunFolder, settings: RunSettings, task: Task, files: dict[str, Path | None]) -> Workload:
     train = files["train"]
     assert train is not None, "only tasks with a train file are asked for"
-    counts = {split: _count(run.rows_file(task.name, split), path) for split, path in files.items()}
+    counts = {split: _count(run.rows_file(task.name, split), path, task, split=split) for split, path in files.items()}
     if settings.limit is not None:
         counts["train"] = min(counts["train"], settings.limit)
     texts = _sampled_texts(train, task)
@@ -116,12 +121,16 @@ def _workload(run: RunFolder, settings: RunSettings, task: Task, files: dict[str
     )
 
 
-def _count(prepared: Path, raw: Path | None) -> int:
-    """Rows of a prepared split, else lines of the raw file."""
+def _count(prepared: Path, raw: Path | None, task: Task, *, split: str) -> int:
+    """Rows of a prepared split, else those rows of the raw file that are of the split: without conditions its lines."""
     if prepared.is_file():
         return rows_of_parquet(prepared)
     if raw is None:
         return 0
+    if conditions := task.layout.conditions(split):
+        found = read_raw(raw, [*conditions], encoding=task.layout.encoding, delimiter=task.layout.delimiter)
+        there = {name: values for name, values in conditions.items() if name in found.columns}
+        return len(fulfilling(found, there).lines)
     if raw.suffix == ".parquet":
         return rows_of_parquet(raw)
     with raw.open("rb") as file:

@@ -22,6 +22,7 @@ def test_the_scheduler_ends_with_its_figures(
     scheduler.main()
     found = results(capsys.readouterr().out)
     assert found["hours_longest"] <= found["hours_submitted"]
+    assert found["hours_widest"] <= found["hours_submitted"]
     assert found["longest_over_lower_bound"] >= 1
     assert found["gpu_hours"] > 0
     assert found["simulated_jobs_per_second"] > 0

@@ -12,14 +12,21 @@ import pytest
 from click.testing import CliRunner, Result
 
 from competition.errors import CompetitionError
+from competition.sample import write_sample
 from oof.store import PartKey
 from pipelines.cards import gpu_names
 from pipelines.cli import DEFAULT_RECIPES, main
 from pipelines.config import load_recipe, recipe_names
-from pipelines.estimates import COMPUTED, ELSEWHERE, HERE, SHIPPED, Rates, cost_of, peak_of
-from pipelines.planning import Slots, group_table, plan_run, plan_table, schedule_of
+from pipelines.engines.local import Local
+from pipelines.engines.protocol import EngineOptions
+from pipelines.estimates import COMPUTED, ELSEWHERE, HERE, SHIPPED, Rates, cost_of, known_peak, peak_of
+from pipelines.footprint import gpus_of
+from pipelines.jobs import job_graph
+from pipelines.planning import expected_seconds, group_table, plan_run, plan_table, planned_name, schedule_of
+from pipelines.prepare import prepare, split
 from pipelines.rates import TABLE, Line, Observation, Rate, observed, observed_stages, rate_of, shipped
 from pipelines.run_folder import RunFolder, RunSettings
+from pipelines.slots import Slots, slots_here
 from pipelines.workload import Workload, workloads
 
 WORK = Workload("QC", 5, n_train=1000, n_unseen=300, query_tokens=6.0, target_tokens=20.0)
@@ -36,6 +43,15 @@ def dry_run(run: Path, *more: Any) -> Result:
     words = ["run", "--data", run.parent / "data", "--run", run, "--folds", 3, "--tasks", "QI", "--recipes",
              "lexical,lexical-linear", "--set", "lexical:head.rounds=20", "--dry-run", *more]  # fmt: skip
     return CliRunner().invoke(main, [*map(str, words)])
+
+
+def with_program(folder: Path, monkeypatch: pytest.MonkeyPatch, *cards: str) -> Path:
+    """The only program of the search path: an nvidia-smi that tells of these cards."""
+    program = folder / "nvidia-smi"
+    program.write_text("".join(["#!/bin/sh\n", *(f"echo '{card}'\n" for card in cards)]))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return program
 
 
 @pytest.fixture
@@ -139,8 +155,26 @@ def test_estimates_follow_epochs_gpus_cards_and_rows() -> None:
 def test_cards_are_known_by_the_names_that_the_driver_tells() -> None:
     assert peak_of("NVIDIA H100 80GB HBM3") == 989e12
     assert peak_of("NVIDIA L40S") == peak_of("l40s") != peak_of("NVIDIA L4")
+    assert peak_of("NVIDIA A100-SXM4-80GB") == peak_of("a100")
+    assert peak_of("NVIDIA GeForce RTX 4090") == peak_of("rtx 4090")
+
+
+@pytest.mark.parametrize("card", ["NVIDIA L40", "NVIDIA RTX A1000", "NVIDIA T400 4GB", "NVIDIA A10G", "NVIDIA GH200"])
+def test_a_card_is_not_taken_for_one_whose_name_begins_alike(card: str) -> None:
+    assert known_peak(card) is None
+
+
+def test_an_unknown_card_is_an_error_where_it_was_named() -> None:
     with pytest.raises(CompetitionError, match="Voodoo"):
         peak_of("Voodoo 3")
+
+
+def test_frozen_encoders_take_the_gpu_that_their_jobs_get() -> None:
+    for name in ("lexical", "e5-bi", "e5-tree", "e5-ce"):
+        recipe = load_recipe(name)
+        assert cost_of(name, recipe, WORK, Rates(card=peak_of("H100"))).gpus == gpus_of(recipe)
+        assert cost_of(name, recipe, WORK, Rates()).gpus == 0
+    assert gpus_of(load_recipe("e5-bi")) == 1
 
 
 def test_an_unknown_network_is_named_with_what_to_do() -> None:
@@ -184,13 +218,58 @@ def test_a_run_foretells_itself(finished_run: Path) -> None:
 def test_only_what_is_to_do_has_hours(half_done: RunFolder) -> None:
     plan = plan_run(half_done, half_done.settings())
     todo = [job.name for job in plan if not job.done]
-    assert todo == ["train QI/lexical/fold-1", "stack QI", "blend QI"]
+    assert todo == ["train QI/lexical/fold-1", "stack QI", "blend QI", "leaderboard", "submit"]
     table = plan_table(plan).set_index("job")
-    assert table["hours"].notna().sum() == 3
+    assert table["hours"].notna().sum() == 5
     assert table.loc["train QI/lexical/fold-0", "state"] == "done"
     total = group_table(plan).set_index("jobs").loc["all"]
-    assert (total["done"], total["to_do"]) == (len(plan) - 3, 3)
+    assert (total["done"], total["to_do"]) == (len(plan) - 5, 5)
     assert total["hours"] == pytest.approx(sum(job.seconds for job in plan if not job.done) / 3600, abs=1e-4)
+
+
+def test_ensembles_are_to_do_again_where_a_part_is_to_do_and_what_is_always_made_is(finished_run: Path) -> None:
+    run = RunFolder(finished_run)
+    state = {job.name: job.done for job in plan_run(run, run.settings())}
+    assert [name for name, done in state.items() if not done] == ["leaderboard", "submit"]
+    more = run.settings().model_copy(update={"recipes": (*run.settings().recipes, "e5-bi")})
+    state = {job.name: job.done for job in plan_run(run, more)}
+    assert state["train QI/lexical/fold-0"]
+    assert not state["stack QI"]
+    assert not state["blend QI"]
+
+
+def test_the_plan_has_all_jobs_of_the_run_with_what_they_need_and_their_seconds(tmp_path: Path) -> None:
+    write_sample(tmp_path / "data", n_train=200, n_dev=30, n_test=30)
+    recipes = ("lexical", "e5-tree", "e5-ce-tapt")
+    settings = RunSettings(data=str(tmp_path / "data"), tasks=("QC", "QI"), recipes=recipes, folds=3)
+    run = RunFolder(tmp_path / "run")
+    before = plan_run(run, settings)
+    prepare(run, settings)
+    split(run)
+    run.add_recipes(recipes, ())
+    graph = job_graph(run, ["QC", "QI"], recipes)
+    planned = {job.name: job for job in plan_run(run, settings)}
+    assert [job.name for job in before] == list(planned)
+    called = {job.name: planned_name(job) for job in graph}
+    for job in graph:
+        wanted = {called[name] for name in job.needs}
+        assert wanted == {n for n in planned[called[job.name]].needs if not n.startswith("split")}
+    assert expected_seconds(run, settings, graph).keys() == called.keys()
+    assert sum(name.startswith("pretrain") for name in planned) == 2
+
+
+def test_pretraining_takes_all_rows_of_the_other_task_and_scores_none(tmp_path: Path) -> None:
+    write_sample(tmp_path / "data", n_train=200, n_dev=30, n_test=30)
+    settings = RunSettings(data=str(tmp_path / "data"), tasks=("QC", "QI"), recipes=("e5-ce-tapt",), folds=3)
+    run, other = RunFolder(tmp_path / "run"), replace(WORK, n_train=300, folds=3, n_unseen=0)
+    assert (other.as_one_training().n_fitted, other.as_one_training().n_scored) == (300, 0)
+    planned = {job.name: job for job in plan_run(run, settings)}
+    _, qi = workloads(run, settings)
+    whole = cost_of("e5-ce", load_recipe("e5-ce"), replace(qi, folds=10**9, n_unseen=0), Rates())
+    assert planned["pretrain QC/e5-ce-tapt"].seconds == pytest.approx(whole.seconds)
+    assert planned["pretrain QC/e5-ce-tapt"].needs == ("split QC",)
+    alone = plan_run(run, settings.model_copy(update={"tasks": ("QC",)}))
+    assert not any(job.name.startswith("pretrain") for job in alone)  # nothing to learn from: made by hand
 
 
 def test_the_first_part_to_do_carries_the_embedding_once(finished_run: Path) -> None:
@@ -207,6 +286,30 @@ def test_wall_time_is_that_of_the_slots(finished_run: Path) -> None:
     wide = schedule_of(plan, Slots(workers=100))
     assert wide.makespan == pytest.approx(wide.critical_path)
     assert schedule_of([replace(job, done=True) for job in plan], Slots()).makespan == 0
+
+
+def test_a_plan_has_as_many_workers_as_the_engine_will(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    with_program(tmp_path, monkeypatch, "NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3")
+    for asked in (None, 2, 5):
+        engine = Local.of(RunFolder(tmp_path), EngineOptions(workers=asked))
+        assert slots_here(asked, None) == Slots(engine.workers, "NVIDIA H100 80GB HBM3", 3)
+    assert slots_here(2, "H100:8") == Slots(2, "H100", 8)
+    assert slots_here(None, "H100:8") == Slots(8, "H100", 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with_program(tmp_path, monkeypatch)
+    assert slots_here(None, None) == Slots(Local.of(RunFolder(tmp_path), EngineOptions()).workers)
+
+
+def test_a_card_of_this_machine_that_nobody_knows_stops_no_dry_run(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_program(tmp_path, monkeypatch, "NVIDIA RTX A6000")
+    done = dry_run(finished_run)
+    assert done.exit_code == 0
+    assert "NVIDIA RTX A6000: the plan does without it" in caplog.text
+    assert "no GPU (simulated)" in done.stderr
+    assert dry_run(finished_run, "--gpus", "A6000:1").exit_code == 3
 
 
 def test_gpus_are_taken_by_nodes_of_eight() -> None:
@@ -242,6 +345,50 @@ def test_rows_of_raw_files_are_counted_and_texts_sampled_from_all_over(suffix: s
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_of_a_file_that_splits_share_only_the_rows_of_a_split_count(suffix: str, tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {
+            "example_id": range(100),
+            "query": "red shoes",
+            "item": "a title",
+            "label": 1,
+            "split": ["train"] * 70 + ["test"] * 30,
+            "small_version": [1, 0] * 50,
+        }
+    )
+    if suffix == ".csv":
+        rows.to_csv(tmp_path / "all.csv", index=False)
+    else:
+        rows.to_parquet(tmp_path / "all.parquet", index=False)
+    contest = tmp_path / "shared.toml"
+    contest.write_text(
+        f"""name = "shared"
+about = "Both splits in one file"
+[tasks.T]
+[tasks.T.files]
+train = "all{suffix}"
+test = "all{suffix}"
+[tasks.T.filters]
+all = {{ small_version = 1 }}
+train = {{ split = "train" }}
+test = {{ split = "test" }}
+[tasks.T.columns]
+id = "example_id"
+query = "query"
+target = "item"
+language_is = "en"
+label = "label"
+[tasks.T.submission]
+csv = "submission.csv"
+""",
+        encoding="utf-8",
+    )
+    settings = RunSettings(data=str(tmp_path), tasks=("T",), recipes=("lexical",), competition=str(contest))
+    (work,) = workloads(RunFolder(tmp_path / "run"), settings)
+    assert (work.n_train, work.n_unseen) == (35, 15)
+
+
 def test_tokens_of_prompts_and_views() -> None:
     english = replace(WORK, english_tokens=5.0)
     both = load_recipe("gemma-3-12b")
@@ -262,6 +409,8 @@ def test_the_dry_run_prints_jobs_sums_and_wall_time(half_done: RunFolder, finish
         "train QI/lexical/fold-1",
         "stack QI",
         "blend QI",
+        "leaderboard",
+        "submit",
     ]
     assert "wall time" in done.stderr
     assert "1 workers, no GPU" in done.stderr or gpu_names()
@@ -278,10 +427,7 @@ def test_gpus_that_make_no_sense_are_refused(finished_run: Path, gpus: str) -> N
 
 
 def test_gpus_of_this_machine_are_told_by_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3'\necho 'NVIDIA H100 80GB HBM3'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    program = with_program(tmp_path, monkeypatch, "NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3")
     assert gpu_names() == ("NVIDIA H100 80GB HBM3",) * 2
     program.write_text("#!/bin/sh\nexit 9\n")
     assert gpu_names() == ()

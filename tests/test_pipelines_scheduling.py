@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from competition.errors import CompetitionError
 from pipelines.engines.protocol import Outcome
 from pipelines.jobs import Job, Resources
 from pipelines.scheduling import Skipped, failure, work_off
+from pipelines.simulation import Node, SimulatedJob, simulate
 
 
 def job(name: str, *needs: str, gpus: int = 0) -> Job:
@@ -15,16 +18,16 @@ def job(name: str, *needs: str, gpus: int = 0) -> Job:
 
 
 class Machine:
-    """Two GPUs and four workers; jobs end in the order of their start, with the exit codes that were given."""
+    """Two GPUs and some workers; jobs end in the order of their start, with the exit codes that were given."""
 
-    def __init__(self, *, tries: int = 1, **exit_codes: list[int]) -> None:
-        self.tries, self.exit_codes = tries, exit_codes
+    def __init__(self, *, tries: int = 1, workers: int = 4, **exit_codes: list[int]) -> None:
+        self.tries, self.workers, self.exit_codes = tries, workers, exit_codes
         self.started: list[str] = []
         self.running: list[Job] = []
 
     def has_room(self, job: Job) -> bool:
         used = sum(each.resources.gpus for each in self.running)
-        return len(self.running) < 4 and used + job.resources.gpus <= 2
+        return len(self.running) < self.workers and used + job.resources.gpus <= 2
 
     def start(self, job: Job) -> None:
         assert self.has_room(job)
@@ -58,6 +61,34 @@ def test_of_jobs_with_as_many_gpus_the_longest_starts_first() -> None:
     machine = Machine()
     work_off([job("short"), job("long"), job("wide", gpus=1)], machine, seconds={"short": 1.0, "long": 9.0})
     assert machine.started == ["wide", "long", "short"]
+
+
+def test_weights_that_long_folds_wait_for_start_before_longer_jobs_even_if_nobody_knows_their_time() -> None:
+    machine = Machine()
+    jobs = [job("other"), job("weights"), job("fold-0", "weights"), job("fold-1", "weights")]
+    work_off(jobs, machine, seconds={"other": 5.0, "fold-0": 6.0, "fold-1": 7.0})
+    assert machine.started == ["weights", "other", "fold-1", "fold-0"]
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[list[Job], dict[str, float]]:
+    jobs: list[Job] = []
+    for i in range(draw(st.integers(1, 10))):
+        needs = draw(st.sets(st.sampled_from(jobs).map(lambda job: job.name), max_size=2)) if jobs else set()
+        jobs.append(job(f"job-{i}", *sorted(needs), gpus=draw(st.integers(0, 2))))
+    return jobs, {each.name: float(draw(st.integers(1, 5))) for each in jobs}
+
+
+@given(graphs())
+def test_the_simulation_starts_jobs_in_the_order_of_the_engines(graph: tuple[list[Job], dict[str, float]]) -> None:
+    jobs, seconds = graph
+    machine = Machine(workers=1)
+    work_off(jobs, machine, seconds=seconds)
+    simulated = simulate(
+        [SimulatedJob(each.name, seconds[each.name], gpus=each.resources.gpus, needs=each.needs) for each in jobs],
+        [Node(cpus=1, gpus=2)],
+    )
+    assert [attempt.job for attempt in simulated.attempts] == machine.started
 
 
 def test_what_is_worth_retrying_is_retried_a_bounded_number_of_times() -> None:

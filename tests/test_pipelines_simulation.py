@@ -75,11 +75,20 @@ def test_without_trouble_every_job_takes_its_time_and_no_gpu_time_is_lost(
     assert schedule.n_failures == 0
 
 
-def test_longest_first_is_better_in_the_known_case() -> None:
+def test_longest_first_is_better_in_the_known_case_and_the_engines_rule_has_it() -> None:
     jobs = [SimulatedJob("a", 1, gpus=1), SimulatedJob("b", 1, gpus=1), SimulatedJob("c", 2, gpus=1)]
     nodes = [Node(cpus=4, gpus=2)]
-    assert simulate(jobs, nodes).makespan == 3
+    assert simulate(jobs, nodes, order="submitted").makespan == 3
     assert simulate(jobs, nodes, order="longest").makespan == 2
+    assert simulate(jobs, nodes).makespan == 2
+
+
+def test_a_short_job_that_a_long_chain_waits_for_starts_first() -> None:
+    chain = [SimulatedJob("weights", 1, gpus=1), SimulatedJob("fold", 5, gpus=1, needs=("weights",))]
+    jobs = [SimulatedJob("other", 4, gpus=1), SimulatedJob("another", 3, gpus=1), *chain]
+    nodes = [Node(cpus=4, gpus=2)]
+    assert {a.job: a.start for a in simulate(jobs, nodes).attempts}["weights"] == 0
+    assert simulate(jobs, nodes, order="longest").makespan > simulate(jobs, nodes).makespan
 
 
 def test_a_gang_waits_for_its_gpus_on_one_node_and_smaller_jobs_pass_it() -> None:

@@ -5,7 +5,7 @@ import time
 
 from competition.errors import CompetitionError, Fault
 from pipelines.engines.processes import JobProcess, Place
-from pipelines.engines.protocol import EngineOptions, Outcome
+from pipelines.engines.protocol import EngineOptions, Outcome, workers_of
 from pipelines.jobs import Job
 from pipelines.progress import available_threads
 from pipelines.run_folder import RunFolder
@@ -27,7 +27,7 @@ class Local:
     def of(cls, run: RunFolder, options: EngineOptions) -> "Local":
         """A pool of as many workers as there are GPUs, else threads, unless told otherwise; threads are shared out."""
         gpus, threads = visible_gpus(), available_threads()
-        workers = options.workers or len(gpus) or threads
+        workers = workers_of(options.workers, n_gpus=len(gpus), n_threads=threads)
         return cls(run, workers=workers, threads=options.cpus or max(1, threads // workers), gpus=gpus)
 
     def has_room(self, job: Job) -> bool:

@@ -42,7 +42,7 @@ class EngineOptions:
     workers
         Jobs at a time; None lets the engine choose.
     cpus
-        Threads of each job; None is the machine's threads shared out among the workers.
+        Threads of each job; None is one, but with the engine ``local`` the machine's shared out among the workers.
     address
         Ray: ``auto``, ``HOST:PORT``, or None to start a cluster on this machine.
     slurm
@@ -55,13 +55,19 @@ class EngineOptions:
     slurm: Mapping[str, str] = field(default_factory=dict)
 
 
+def workers_of(asked: int | None, *, n_gpus: int, n_threads: int) -> int:
+    """Jobs at a time on one machine: as many as asked for, else as it has GPUs, else threads."""
+    return asked or n_gpus or n_threads
+
+
 class Engine(Protocol):
     """Where jobs run. `pipelines.scheduling` decides which job is next; an engine only runs it.
 
     Attributes
     ----------
     tries
-        Attempts at a job that is worth retrying.
+        Times that the scheduler starts a job which is worth retrying. An engine may itself start one again whose
+        machine was lost, within one of these: Ray does so up to `ray_cluster.LOST_MACHINES` times in each.
     """
 
     tries: int

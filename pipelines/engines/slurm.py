@@ -100,7 +100,7 @@ def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict
     --------
     >>> from pathlib import Path
     >>> from pipelines.jobs import Resources
-    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2, 8), "train", "QC", "a", 0)
+    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2), "train", "QC", "a", 0)
     >>> submission(job, {"partition": "gpu", "time": "240"}, on_slurm=True)["slurm_partition"]
     'gpu'
     """
@@ -111,8 +111,6 @@ def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict
         "nodes": 1,
         "tasks_per_node": 1,
     }
-    if job.resources.memory_gib is not None:
-        asked["mem_gb"] = job.resources.memory_gib
     if TIME in settings:
         asked["timeout_min"] = int(settings[TIME])
     if on_slurm:
