@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from competition.errors import CompetitionError, Fault
 from competition.sample import write_sample
+from competition.sample_contests import write_contest_sample
 from pipelines import prepare
 from pipelines.audit import fold_tables
 from pipelines.check import Page
 from pipelines.check import check as make_page
+from pipelines.contests import asked_contest, named_contest, tasks_of
 from pipelines.distilling import Distillation, distil
 from pipelines.engine import run_all
 from pipelines.pair_scorer import BEST, PairScorer, load_ensemble, load_student
@@ -55,31 +57,45 @@ class Run:
         folder: str | Path,
         *,
         data: str | Path,
-        tasks: Sequence[str] = ("QC", "QI"),
+        competition: str | None = None,
+        tasks: Sequence[str] | None = None,
         folds: int = 5,
         plan: str = "auto",
+        depth: int = 3,
         seed: int = 0,
         cleaning: str = "winner",
         translations: str | Path | None = None,
+        relabel_unknown: bool = False,
         limit: int | None = None,
     ) -> "Run":
         """A run of the competition's files in the folder `data`: its rows, cleaned; see `RunSettings` for the rest.
 
         Made again with the same settings it is the same run.
 
+        Parameters
+        ----------
+        competition
+            The contest: one that comes with relstack, or its .toml file; ``competition.toml`` of `data` if None.
+        tasks
+            All tasks of the contest if None.
+
         Raises
         ------
         CompetitionError
             With every fault of the files, or a run in `folder` that was made otherwise.
         """
+        contest = asked_contest(competition, Path(data))
         values = {
             "data": str(Path(data).resolve()),
-            "tasks": tuple(tasks),
+            "competition": contest,
+            "tasks": tasks_of(contest, None) if tasks is None else tuple(tasks),
             "folds": folds,
             "plan": plan,
+            "depth": depth,
             "seed": seed,
             "cleaning": cleaning,
             "translations": None if translations is None else str(Path(translations).resolve()),
+            "relabel_unknown": relabel_unknown,
             "limit": limit,
         }
         run = RunFolder(Path(folder))
@@ -184,10 +200,21 @@ class Student(PairScorer):
         return cls(**vars(load_student(folder, chosen, name, translating=_translating(translate))))
 
 
-def check(data: str | Path, *, tasks: Sequence[str] = ("QC", "QI"), translations: str | Path | None = None) -> Page:
-    """One page on a competition's files: a verdict per point, every fault with its line, the tables behind them."""
+def check(
+    data: str | Path,
+    *,
+    competition: str | None = None,
+    tasks: Sequence[str] | None = None,
+    translations: str | Path | None = None,
+) -> Page:
+    """One page on a competition's files: a verdict per point, every fault with its line, the tables behind them.
+
+    `competition` and `tasks` are as for `Run.create`.
+    """
     english = None if translations is None else read_translations(Path(translations))
-    return make_page(Path(data), tuple(tasks), translations=english)
+    asked = asked_contest(competition, Path(data))
+    names = tasks_of(asked, None) if tasks is None else tuple(tasks)
+    return make_page(Path(data), names, translations=english, contest=named_contest(asked))
 
 
 def sample(
@@ -197,9 +224,17 @@ def sample(
     dev_rows: int = 1500,
     test_rows: int = 1500,
     seed: int = 0,
+    competition: str | None = None,
     tasks: Sequence[str] = ("QC", "QI"),
 ) -> pd.DataFrame:
-    """The files of a made-up competition, written to `folder`: one line each."""
+    """The files of a made-up competition, written to `folder`: one line each.
+
+    Of another `competition` (amazon-esci, home-depot, wdc-products) there are all tasks, train and test.
+    """
+    if asked_contest(competition, None) is not None:
+        assert competition is not None, "asked for by name"
+        paths = write_contest_sample(competition, Path(folder), n_train=train_rows, n_test=test_rows, seed=seed)
+        return pd.DataFrame({"path": list(map(str, paths)), "bytes": [path.stat().st_size for path in paths]})
     made = write_sample(folder, n_train=train_rows, n_dev=dev_rows, n_test=test_rows, seed=seed, tasks=tasks)
     return pd.DataFrame([{**vars(file), "path": str(file.path)} for file in made.files])
 

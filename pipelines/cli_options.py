@@ -54,11 +54,11 @@ def _choose_trackers(ctx: click.Context, option: click.Parameter, names: str | N
         return
     from pipelines.trackers import CHOICE, close_trackers
 
-    ctx.call_on_close(close_trackers)
-    if names is None:
+    if names is None:  # those of the environment are the whole process's: they end with it
         return
     if unknown := [name for name in names_of(names) if name not in TRACKERS]:
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(TRACKERS)}", ctx, option)
+    ctx.call_on_close(close_trackers)
     before = os.environ.get(CHOICE)
     os.environ[CHOICE] = names
     ctx.call_on_close(lambda: os.environ.pop(CHOICE) if before is None else os.environ.update({CHOICE: before}))

@@ -4,9 +4,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ Score = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 class QueueFullError(Exception):
-    """Too many pairs wait already."""
+    """Too many pairs wait already, or nobody would score them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +81,10 @@ class MicroBatcher:
         Raises
         ------
         QueueFullError
-            Too many pairs wait, or the queue is being closed.
+            Too many pairs wait, the queue is being closed, or the scoring thread has ended.
         """
         with self._changed:
-            if self._stopping or (self._n_waiting and self._n_waiting + len(pairs) > self._max_waiting):
+            if not self.is_ready or (self._n_waiting and self._n_waiting + len(pairs) > self._max_waiting):
                 raise QueueFullError
             request = Waiting(task, pairs)
             self._queue.append(request)
@@ -99,24 +100,46 @@ class MicroBatcher:
         self._thread.join()
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            batch = [request for request in batch if request.scored.set_running_or_notify_cancel()]
-            if not batch:  # whoever asked is gone
-                continue
-            pairs = pd.concat([request.pairs for request in batch], ignore_index=True)
-            self._tell(len(pairs))
-            try:
-                scored = self._scorers[batch[0].task](pairs)
-            except Exception as error:  # whoever asked must hear of it, and the thread lives on
-                log.exception("a batch of %d pairs failed", len(pairs))
-                for request in batch:
-                    request.scored.set_exception(error)
-                continue
-            start = 0
+        try:
+            while batch := self._next_batch():
+                asked = [request for request in batch if request.scored.set_running_or_notify_cancel()]
+                if asked:  # else whoever asked is gone
+                    self._answer(asked)
+        finally:
+            self._refuse_waiting()
+
+    def _answer(self, batch: Sequence[Waiting]) -> None:
+        """Score requests together; each alone if that fails, so that a bad pair costs its own request alone."""
+        try:
+            found = self._scored(batch)
+        except BaseException as error:  # nobody is above this thread, and whoever asked must hear of it
+            log.exception("a batch of %d requests failed", len(batch))
+            if len(batch) == 1:
+                batch[0].scored.set_exception(error)
+                return
             for request in batch:
-                end = start + len(request.pairs)
-                request.scored.set_result(scored.iloc[start:end])
-                start = end
+                self._answer([request])
+            return
+        for request, scores in zip(batch, found, strict=True):
+            request.scored.set_result(scores)
+
+    def _scored(self, batch: Sequence[Waiting]) -> list[pd.DataFrame]:
+        """The scores of each request."""
+        pairs = pd.concat([request.pairs for request in batch], ignore_index=True)
+        self._tell(len(pairs))
+        scored = self._scorers[batch[0].task](pairs)
+        ends = list(accumulate(len(request.pairs) for request in batch))
+        return [scored.iloc[start:end] for start, end in pairwise([0, *ends])]
+
+    def _refuse_waiting(self) -> None:
+        """Take no more requests, and let nobody wait for a thread that has ended, however it did."""
+        with self._changed:
+            self._stopping = True
+            for request in self._queue:
+                if request.scored.set_running_or_notify_cancel():
+                    request.scored.set_exception(QueueFullError())
+            self._queue.clear()
+            self._n_waiting = 0
 
     def _next_batch(self) -> list[Waiting]:
         """Requests of one task to score together; none once the queue is closed and empty."""

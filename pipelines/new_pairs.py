@@ -1,6 +1,7 @@
 """Pairs that no file of the run has: checked, cleaned and translated as the run's own rows were."""
 
 import logging
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COLUMNS = ("id", "language", "query", "target", "query_en")
+MOST_RECENT = 100_000
 WITHOUT_DETECTOR = "pip install 'relstack[langid]' to have them guessed, or give a column `language`"
 
 
@@ -115,7 +117,9 @@ class Preparation:
     languages
         Those of the run: one of them is guessed where none is given.
     english
-        (language, normalised query) -> English, of the run and of all that was translated since.
+        (language, normalised query) -> English, of the run.
+    recent
+        The same, of up to `MOST_RECENT` queries that were translated since; those before are in the cache on the disk.
     work
         What queries that the run has no translation of are translated with; without it they have none.
     """
@@ -126,6 +130,7 @@ class Preparation:
     languages: tuple[str, ...]
     english: dict[tuple[str, str], str] = field(repr=False)
     work: "Translating | None" = None
+    recent: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, run: RunFolder, task: Task, *, work: "Translating | None" = None) -> "Preparation":
@@ -166,13 +171,15 @@ class Preparation:
 
     def _english(self, rows: pd.DataFrame, given: pd.Series) -> pd.Series:
         keys = list(zip(rows["language"], map_distinct(rows["query"], normalise_query), strict=True))
+        known = ChainMap(self.recent, self.english)
         if self.work is not None:
             asked = given.isna().to_numpy()
-            unknown = [place for place, key in enumerate(keys) if asked[place] and key not in self.english]
+            unknown = [place for place, key in enumerate(keys) if asked[place] and key not in known]
             if unknown:
                 self._translate(rows.iloc[unknown])
-        known = (self.english.get(key, "") for key in keys)
-        texts = [english if own is None else str(own) for english, own in zip(known, given.tolist(), strict=True)]
+        texts = [known.get(key, "") if own is None else str(own) for key, own in zip(keys, given.tolist(), strict=True)]
+        while len(self.recent) > MOST_RECENT:
+            del self.recent[next(iter(self.recent))]
         return pd.Series(texts, index=rows.index, dtype="str")
 
     def _translate(self, rows: pd.DataFrame) -> None:
@@ -183,7 +190,7 @@ class Preparation:
             distinct_queries([rows]), self.work, english=self.relabels, translator=self._translator
         )
         keys = zip(found["language"], found["query"], strict=True)
-        self.english.update(zip(keys, found["query_en"], strict=True))
+        self.recent.update(zip(keys, found["query_en"], strict=True))
 
     @cached_property
     def _translator(self) -> "Translator":

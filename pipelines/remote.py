@@ -13,18 +13,21 @@ fetched is hashed before it counts.
 import hashlib
 import logging
 import shutil
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from filelock import FileLock
 from pydantic import ValidationError
 
 from competition.artefacts import FREED, file_names, heal, inspect, lock_of, partial, publish, sync, write_text
-from competition.contest import FILE_NAME
+from competition.contest import BUILT_IN_CONTEST, FILE_NAME, load_contest
 from competition.errors import CompetitionError, Fault, MismatchError
+from competition.tasks import Task
+from competition.toml_files import parse_toml
+from pipelines.locks import alone
 from pipelines.remote_store import Store
 from pipelines.run_artefacts import Artefact, artefact_of, artefacts, in_order
 from pipelines.run_folder import RunFolder, RunSettings, refuse_other_settings, settings_text
@@ -51,20 +54,18 @@ def push(run: RunFolder, url: str, *, only: Sequence[str] = ()) -> pd.DataFrame:
     Raises
     ------
     MismatchError
-        The store has another artefact of the same name, or the run there has other settings; nothing is sent then.
+        The store has another artefact of the same name, or the run there has other settings or is for another
+        competition; nothing is sent then.
     """
-    store, settings = Store.open(url), run.settings()
+    store = Store.open(url)
     names = set(store.names())
-    saved = _settings(store) if SETTINGS in names else None
-    if saved is not None:
-        settings = _agreed(saved, settings)
+    _to_be_kept(run, store)
     listed = _chosen([each for each in artefacts(run) if each.manifest.is_file()], only, where=str(run.root))
     _refuse_conflicts(run, store, [each for each in listed if each.manifest_name in names])
-    if settings != saved:
-        store.write(SETTINGS, settings_text(settings).encode())
-    if settings.competition is not None:
-        store.write(FILE_NAME, run.contest_file.read_bytes())
-    return _table(listed, lambda each: _send(run, store, each, is_there=each.manifest_name in names))
+    _keep_settings(run, store)
+    moved = _table(listed, lambda each: _send(run, store, each, is_there=each.manifest_name in names))
+    _keep_settings(run, store)  # another job that pushed meanwhile may have overwritten ours
+    return moved
 
 
 def pull(url: str, run: RunFolder, *, only: Sequence[str] = ()) -> pd.DataFrame:
@@ -75,22 +76,26 @@ def pull(url: str, run: RunFolder, *, only: Sequence[str] = ()) -> pd.DataFrame:
     CompetitionError
         There is no run at the address, names in it lead elsewhere, or a file is not what its manifest says.
     MismatchError
-        The run folder has another artefact of the same name, or other settings; nothing is fetched then.
+        The run folder has another artefact of the same name, other settings, or is for another competition; nothing is
+        fetched then.
     """
     store = Store.open(url)
     names = store.names()
-    if SETTINGS not in names:
-        raise CompetitionError(f"there is no run at {url}", advice=f"make one: relstack push RUN {url}")
     settings = _settings(store)
-    if run.settings_file.is_file():
-        settings = _agreed(run.settings(), settings)
+    if settings is None:
+        raise CompetitionError(f"there is no run at {url}", advice=f"make one: relstack push RUN {url}")
+    tasks = _tasks(store, settings)
+    _refuse_other_run(run, settings, tasks)
     found = (artefact_of(run, name) for name in names)
     listed = _chosen(in_order(each for each in found if each is not None), only, where=url)
     _refuse_conflicts(run, store, [each for each in listed if each.manifest.is_file()])
-    if settings.competition is not None:
-        run.root.mkdir(parents=True, exist_ok=True)
-        write_text(run.contest_file, store.read(FILE_NAME).decode())
-    run.write_settings(settings)
+    with alone(run.settings_file):
+        _refuse_other_run(run, settings, tasks)
+        if run.settings_file.is_file():
+            settings = _agreed(run.settings(), settings)
+        elif settings.competition is not None:
+            write_text(run.contest_file, store.read(FILE_NAME).decode("utf-8-sig"))
+        run.write_settings(settings)
     return _table(listed, lambda each: _fetch(run, store, each, names))
 
 
@@ -189,10 +194,56 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _settings(store: Store) -> RunSettings:
-    """The settings of the run in the store."""
+def _keep_settings(run: RunFolder, store: Store) -> None:
+    """Have the settings in the store name the recipes and overrides of the run too; a new store gets its contest."""
+    saved, kept = _to_be_kept(run, store)
+    if saved is None and kept.competition is not None:
+        store.write(FILE_NAME, run.contest_file.read_bytes())
+    if kept != saved:
+        store.write(SETTINGS, settings_text(kept).encode())
+
+
+def _to_be_kept(run: RunFolder, store: Store) -> tuple[RunSettings | None, RunSettings]:
+    """The settings that the store has, None if it is new, and those that it should have; another run's are refused."""
+    saved = _settings(store)
+    if saved is None:
+        return None, run.settings()
+    _refuse_other_run(run, saved, _tasks(store, saved))
+    return saved, _agreed(saved, run.settings())
+
+
+def _refuse_other_run(run: RunFolder, settings: RunSettings, tasks: tuple[Task, ...]) -> None:
+    """Refuse settings and tasks of a store that are not those of a run folder, if that holds a run."""
+    if not run.settings_file.is_file():
+        return
+    refuse_other_settings(run.settings(), settings)
+    if run.contest().tasks != tasks:
+        fault = Fault(settings.competition or BUILT_IN_CONTEST.name, "other tasks", f"those of {run.root}")
+        advice = "use another run folder, or another address"
+        raise MismatchError("store and run folder are for different competitions", faults=[fault], advice=advice)
+
+
+def _tasks(store: Store, settings: RunSettings) -> tuple[Task, ...]:
+    """The tasks of the contest of the run in the store."""
+    if settings.competition is None:
+        return BUILT_IN_CONTEST.tasks
+    with TemporaryDirectory() as scratch:
+        copy = Path(scratch) / FILE_NAME
+        try:
+            store.get(FILE_NAME, copy)
+        except FileNotFoundError as error:
+            faults = [Fault(f"{store.url}/{FILE_NAME}", "is not there")]
+            advice = "copy it there from the run folder that was pushed, or push that one to another address"
+            raise CompetitionError("the run in the store is not usable", faults=faults, advice=advice) from error
+        return load_contest(copy).tasks
+
+
+def _settings(store: Store) -> RunSettings | None:
+    """The settings of the run in the store; None if there is no run."""
     try:
-        return RunSettings.model_validate(tomllib.loads(store.read(SETTINGS).decode()))
+        return RunSettings.model_validate(parse_toml(store.read(SETTINGS).decode()))
+    except FileNotFoundError:
+        return None
     except (ValueError, ValidationError) as error:
         faults = [Fault(f"{store.url}/{SETTINGS}", str(error))]
         raise CompetitionError(

@@ -24,6 +24,7 @@ from pipelines.handover.card import card
 from pipelines.handover.exporting import export
 from pipelines.handover.hosts import HostUnreachableError, Kaggle, Limits, host_of
 from pipelines.handover.model import TEXTS, ExportedModel, apply
+from pipelines.handover.packing import base_names
 from pipelines.handover.source import requirements
 from pipelines.handover.traces import refuse_traces
 from pipelines.handover.uploading import check_upload, read_uploads, upload
@@ -176,6 +177,31 @@ def test_freed_weights_are_named_before_anything_is_written(run: RunFolder, tmp_
     assert not (tmp_path / "package").exists()
 
 
+def test_a_student_is_refused_with_what_to_name_instead(run: RunFolder, tmp_path: Path) -> None:
+    words = ["distil", "--run", str(run.root), "--task", "QI", "--student", "lexical-linear", "--name", "small"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    words = ["submit", "--run", str(run.root), "--ensemble", "student/small", "--name", "small"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    for give in (
+        lambda: export(run, tmp_path / "package", choice="student/small"),
+        lambda: card(run, submission="small"),
+    ):
+        with pytest.raises(CompetitionError, match=r"a student cannot be handed over[\s\S]*--ensemble NAME"):
+            give()
+    assert not (tmp_path / "package").exists()
+    assert not run.card("small").exists()
+
+
+def test_no_two_folders_of_weights_get_one_name(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("a/e5-1", "b/e5", "c/e5", "d/e5-1", "e/e5-large")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    names = base_names([{"weights": {"name": str(folder)}} for folder in folders])
+    assert list(names) == list(map(str, folders))
+    assert len(set(names.values())) == len(folders)
+    assert names[str(folders[4])] == "base/e5-large"
+
+
 def test_weights_of_a_local_folder_come_along(bert: Path, tmp_path: Path) -> None:
     from competition.sample import write_sample
 
@@ -254,7 +280,8 @@ def chosen(run: Path) -> str:
 def test_a_card_says_what_matters(card_folder: Path, finished_run: Path) -> None:
     text = (card_folder / "README.md").read_text(encoding="utf-8")
     for words in ("## Limits and risks", "languages that training never saw (ar, de, id, it, pl, vn)",
-                  "### Folds and leaks", "Energy was not measured", RunFolder(finished_run).folds("QI").digest,
+                  "### Folds and leaks", "Energy was not measured",
+                  "every pair among the rows of the run's own test file", RunFolder(finished_run).folds("QI").digest,
                   sha256(finished_run / "submissions/final/submit.zip")):  # fmt: skip
         assert words in text
     assert not verify(card_folder)
@@ -344,6 +371,41 @@ def test_a_changed_file_is_not_uploaded(run: RunFolder) -> None:
         archive.comment = b"changed"
     with pytest.raises(CompetitionError, match="is not the file that was written"):
         check_upload(run, Desk(), "shop", file="submit.zip")
+
+
+def test_a_flipped_prediction_is_not_uploaded_whatever_the_manifest_says(run: RunFolder) -> None:
+    path, manifest = (run.submission("final") / name for name in ("submit_QI.csv", "manifest.json"))
+    text = path.read_text(encoding="utf-8")
+    flipped = {"0": "1", "1": "0"}[text[-2]]
+    path.write_text(f"{text[:-2]}{flipped}\n", encoding="utf-8")
+    with pytest.raises(CompetitionError, match=r"submit_QI\.csv: is not the file that was written"):
+        check_upload(run, Desk(), "shop")
+    for name in ("submit_QI.txt", "submit.zip"):
+        (path.parent / name).unlink()
+    values = json.loads(manifest.read_text(encoding="utf-8"))
+    values["files"] = {path.name: {"sha256": sha256(path)}}
+    manifest.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
+    with pytest.raises(CompetitionError, match=r"not as it was written[\s\S]*manifest\.json[\s\S]*relstack submit"):
+        check_upload(run, Desk(), "shop")
+
+
+def test_of_two_that_checked_at_once_one_uploads(run: RunFolder) -> None:
+    desk = Desk()
+    both = [check_upload(run, desk, "shop"), check_upload(run, desk, "shop")]
+    done = upload(run, desk, "shop", checked=both[0], message="first")
+    with pytest.raises(CompetitionError, match="was uploaded to shop"):
+        upload(run, desk, "shop", checked=both[1], message="second")
+    assert len(desk.got) == 1
+    assert read_uploads(run) == [done]
+
+
+def test_a_file_that_changed_after_the_check_is_not_uploaded(run: RunFolder) -> None:
+    desk = Desk()
+    checked = check_upload(run, desk, "shop")
+    checked.file.write_text("other", encoding="utf-8")
+    with pytest.raises(CompetitionError, match="was changed since it was checked"):
+        upload(run, desk, "shop", checked=checked, message="")
+    assert not desk.got
 
 
 def test_a_file_of_other_rows_is_not_uploaded(run: RunFolder) -> None:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from competition.errors import CompetitionError, MismatchError
 from competition.sample import write_sample
 from oof.store import PartKey
+from pipelines import new_pairs as preparing
 from pipelines.cli import main
 from pipelines.distilling import Distillation, distil
 from pipelines.ensembling import ensemble, ensemble_decisions, ensemble_scores
@@ -170,6 +171,23 @@ def test_translations_come_from_the_run_the_pair_or_the_recipe(run: RunFolder, t
     assert plain.preparation.rows(given(plain, pairs))["query_en"].tolist() == [known.query_en, "", "mine"]
     found = translated.preparation.rows(given(translated, pairs))["query_en"].tolist()
     assert found == [known.query_en, "unheard-of thing", "mine"]
+
+
+def test_of_many_translations_the_last_are_kept_in_memory(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "MOST_RECENT", 3)
+    lines = [f"thing {letter}\tcosa {letter}\n" for letter in "abcdefgh"]
+    (tmp_path / "words.tsv").write_text("en\tes\n" + "".join(lines), encoding="utf-8")
+    work = Translating("dictionary", resources=resources(tmp_path / "words.tsv"), root=tmp_path / "cache")
+    scorer = load_ensemble(run, "QI", "lexical", translating=work)
+    n_of_run = len(scorer.preparation.english)
+    for letters in ("abcde", "fg", "ah"):  # a was forgotten
+        pairs = [{"query": f"cosa {letter}", "target": "a", "language": "es"} for letter in letters]
+        found = scorer.preparation.rows(given(scorer, pairs))["query_en"].tolist()
+        assert found == [f"thing {letter}" for letter in letters]
+        assert len(scorer.preparation.recent) <= 3
+    assert len(scorer.preparation.english) == n_of_run
 
 
 def resources(glossary: Path) -> Any:

@@ -4,16 +4,21 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 from click.testing import CliRunner, Result
 
 from competition.artefacts import MANIFEST, partial, read_manifest, write_manifest
+from competition.contest import CONTESTS
 from competition.errors import CompetitionError, MismatchError
 from oof.store import PartKey
+from pipelines import remote
 from pipelines.cli import main
+from pipelines.locks import alone
 from pipelines.remote import pull, push
 from pipelines.remote_store import Store
 from pipelines.run_artefacts import artefact_of, artefacts
@@ -183,6 +188,96 @@ def test_runs_with_other_settings_do_not_mix_but_recipes_do(own: RunFolder, tmp_
     own.write_settings(settings.model_copy(update={"seed": 1}))
     with pytest.raises(MismatchError, match="other settings"):
         push(own, url)
+
+
+def judged_by(run: RunFolder, metric: str) -> RunFolder:
+    """The run, now one of a contest that is judged by another metric."""
+    text = (CONTESTS / "cikm-2025.toml").read_text(encoding="utf-8")
+    run.contest_file.write_text(text.replace('metric = "f1"', f'metric = "{metric}"'), encoding="utf-8")
+    run.write_settings(run.settings().model_copy(update={"competition": "mine.toml"}))
+    assert run.task("QI").metric == metric
+    return run
+
+
+@pytest.mark.parametrize("stored", ["f1", "accuracy"])
+def test_runs_of_other_contests_do_not_mix(stored: str, own: RunFolder, tmp_path: Path) -> None:
+    url = f"file://{tmp_path / 'store'}"
+    push(own if stored == "f1" else judged_by(own, stored), url)
+    other = judged_by(RunFolder(Path(shutil.copytree(own.root, tmp_path / "other"))), "macro_f1")
+    before = files_of(tmp_path / "store"), files_of(other.root)
+    for move in (lambda: push(other, url), lambda: pull(url, other)):
+        with pytest.raises(MismatchError, match="different competitions"):
+            move()
+    assert (files_of(tmp_path / "store"), files_of(other.root)) == before
+    back = RunFolder(tmp_path / "back")
+    pull(url, back, only=("rows",))
+    assert back.task("QI").metric == stored
+
+
+def with_recipes(run: RunFolder, root: Path, *names: str) -> RunFolder:
+    """A copy of the run whose settings name these recipes alone."""
+    copy = RunFolder(Path(shutil.copytree(run.root, root)))
+    copy.write_settings(copy.settings().model_copy(update={"recipes": names}))
+    return copy
+
+
+def test_of_two_jobs_that_push_at_once_both_keep_their_recipes(
+    own: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, refuse, meanwhile = f"file://{tmp_path / 'store'}", remote._refuse_conflicts, list[Any]()
+    first, second = (with_recipes(own, tmp_path / name, name) for name in ("e5-bi", "e5-ce"))
+
+    def refuse_later(*words: Any) -> None:
+        refuse(*words)
+        if not meanwhile:
+            meanwhile.append(0)
+            push(second, url)
+
+    monkeypatch.setattr(remote, "_refuse_conflicts", refuse_later)
+    push(first, url)
+    back = RunFolder(tmp_path / "back")
+    pull(url, back, only=("rows",))
+    assert set(back.settings().recipes) == {"e5-bi", "e5-ce"}
+
+
+def test_settings_that_were_overwritten_while_files_were_sent_are_mended(
+    own: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, put = f"file://{tmp_path / 'store'}", Store.put
+    first, second = (with_recipes(own, tmp_path / name, name) for name in ("e5-bi", "e5-ce"))
+
+    def put_later(store: Store, path: Path, name: str) -> None:
+        store.write("run.toml", second.settings_file.read_bytes())
+        put(store, path, name)
+
+    monkeypatch.setattr(Store, "put", put_later)
+    push(first, url)
+    back = RunFolder(tmp_path / "back")
+    pull(url, back, only=("rows",))
+    assert set(back.settings().recipes) == {"e5-bi", "e5-ce"}
+
+
+def test_a_pull_waits_for_who_writes_settings_and_keeps_them(own: RunFolder, tmp_path: Path) -> None:
+    url = f"file://{tmp_path / 'store'}"
+    push(own, url)
+    back = with_recipes(own, tmp_path / "back", "e5-bi")
+    with ThreadPoolExecutor() as pool:
+        with alone(back.settings_file):
+            pulling = pool.submit(pull, url, back, only=("rows",))
+            with pytest.raises(TimeoutError):
+                pulling.result(1)
+            back.write_settings(back.settings().model_copy(update={"recipes": ("e5-bi", "e5-ce")}))
+        pulling.result(60)
+    assert back.settings().recipes == ("e5-bi", "e5-ce", *own.settings().recipes)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, ".".join("a" * 60) + " = 1", "seed = 1"])
+def test_settings_of_a_stranger_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "run.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(CompetitionError, match="the run in the store is not usable"):
+        pull(str(tmp_path / "store"), RunFolder(tmp_path / "back"))
+    assert not (tmp_path / "back").exists()
 
 
 def test_a_damaged_file_in_the_store_is_named_and_does_not_count(own: RunFolder, tmp_path: Path) -> None:

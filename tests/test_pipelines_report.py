@@ -23,7 +23,7 @@ from pipelines.report.cutting import calibration_section, learning_section, thre
 from pipelines.report.effort import effort_section
 from pipelines.report.figures import correlations, cut_curve, learning_table
 from pipelines.report.members import agreement_section, ensemble_section
-from pipelines.report.quality import breakdown_section, confusion_section
+from pipelines.report.quality import breakdown_section, confusion_section, leaderboard_section
 from pipelines.report.rendering import render
 from pipelines.report.views import TaskView, view_of
 from pipelines.report.writing import SECTIONS, report
@@ -90,6 +90,37 @@ def test_the_leaderboard_of_the_page_is_that_of_the_run(finished_run: Path, page
             say(entry.auc),
             say(entry.dev_f1),
         )
+
+
+def test_a_metric_of_the_contest_s_own_is_shown_and_said_to_rank(view: TaskView) -> None:
+    entries = [replace(each, metric=1 - each.f1, dev_metric=0.5 + 0.01 * place, difference_high=-0.01)
+               for place, each in enumerate(view.entries)]  # fmt: skip
+    ranked = Leaderboard.from_entries(entries).entries
+    assert ranked[0].name != view.entries[0].name
+    judged = {each.name: each for each in view.judged}
+    others = replace(view, task=replace(QI, metric="accuracy"), entries=ranked,
+                     judged=tuple(judged[each.name] for each in ranked))  # fmt: skip
+    section = leaderboard_section(others)
+    assert f"{ranked[0].name} is best with accuracy {ranked[0].metric:.4f}" in section.lead
+    assert "it ranks the models" in section.lead
+    assert "worse by more than chance" not in section.lead
+    table, figure = section.blocks
+    assert "the best by accuracy" in figure.label
+    shown = [[cell.text for cell in row] for row in table.rows]
+    for column, expected in (("accuracy (ranks)", "metric"), ("accuracy on dev", "dev_metric")):
+        place = table.head.index(column)
+        assert [row[place] for row in shown] == [say(getattr(each, expected)) for each in ranked]
+    assert not [name for name in leaderboard_section(view).blocks[0].head if "ranks" in name]
+
+
+def test_cuts_are_said_to_be_those_of_the_contest_s_metric(view: TaskView) -> None:
+    own = threshold_section(view)
+    assert "near half the F1" in own.lead
+    assert threshold_section(replace(view, task=replace(QI, metric="auc"))).lead == own.lead
+    other = threshold_section(replace(view, task=replace(QI, metric="accuracy")))
+    assert "highest accuracy" in other.lead
+    assert "half the F1" not in other.lead
+    assert "its F1 is highest" in other.blocks[0].label
 
 
 def test_f1_per_language_and_fold_is_that_of_the_saved_decisions(finished_run: Path, page: Tables) -> None:

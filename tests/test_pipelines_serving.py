@@ -176,6 +176,55 @@ def test_a_batch_that_fails_and_a_client_that_left_end_nothing() -> None:
     batcher.close()
 
 
+def test_of_requests_scored_together_a_bad_one_fails_alone() -> None:
+    slow = Slow()
+    batcher = batcher_of(slow)
+    first = batcher.submit("QI", frame(0))
+    assert slow.begun.wait(30)
+    fine, failed, other = (batcher.submit("QI", frame(number)) for number in (1, 13, 2))
+    slow.go.set()
+    assert [each.result(30)["id"].tolist() for each in (first, fine, other)] == [[0], [1], [2]]
+    with pytest.raises(ValueError, match="thirteen"):
+        failed.result(30)
+    assert slow.batches == [[0], [1, 13, 2], [1], [13], [2]]
+    batcher.close()
+
+
+def test_metrics_that_fail_fail_requests_and_not_the_thread() -> None:
+    slow, told = Slow(), list[int]()
+
+    def tell(n_pairs: int) -> None:
+        told.append(n_pairs)
+        if n_pairs == 2:
+            raise SystemExit("two")
+
+    slow.go.set()
+    batcher = batcher_of(slow, tell=tell)
+    with pytest.raises(SystemExit, match="two"):
+        batcher.submit("QI", frame(1, 2)).result(30)
+    assert batcher.submit("QI", frame(3)).result(30)["id"].tolist() == [3]
+    assert told == [2, 1]
+    batcher.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_has_ended() -> None:
+    slow = Slow()
+    batcher = batcher_of(slow, max_batch=1)
+    stolen = batcher.submit("QI", frame(0))
+    assert slow.begun.wait(30)
+    waiting = batcher.submit("QI", frame(1))
+    stolen.set_result(frame(9))  # so that the thread cannot
+    slow.go.set()
+    with pytest.raises(QueueFullError):
+        waiting.result(30)
+    batcher.close()
+    assert not batcher.is_ready
+    assert batcher.n_waiting == 0
+    with pytest.raises(QueueFullError):
+        batcher.submit("QI", frame(2))
+
+
 def test_too_many_waiting_pairs_are_told_to_come_back(scorer: PairScorer) -> None:
     from fastapi.testclient import TestClient
 

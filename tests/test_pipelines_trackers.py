@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sqlite3
+import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipelines.cli_options import run_folder
 from pipelines.launch import METRICS_MARK, _forward
 from pipelines.run_folder import RunFolder
 from pipelines.tracker_process import flat, follow
-from pipelines.trackers import CHOICE, PATIENCE, close_trackers, log_metrics, logging_to, tracked
+from pipelines.trackers import CHOICE, PATIENCE, Channel, close_trackers, log_metrics, logging_to, tracked
 
 INSTALLED = [name for name in trackers.TRACKERS if find_spec(name)]
 SECRET = "fake-secret-0123456789"
@@ -113,6 +114,18 @@ def test_an_unknown_name_is_a_usage_error_on_the_command_line(run: RunFolder) ->
 def test_the_choice_of_a_command_ends_with_it(run: RunFolder) -> None:
     CliRunner().invoke(main, ["ensemble", "make", "--name", "mean", "--run", str(run.root), "--tracker", "wandb"])
     assert CHOICE not in os.environ
+
+
+def test_trackers_of_a_process_outlive_its_commands_but_not_a_command_s_own(run: RunFolder) -> None:
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # it ends with its pipe, as a tracker does
+    trackers._channels["wandb", run.trackers_folder] = Channel("wandb", process)
+    words = ["ensemble", "make", "--name", "mean", "--run", str(run.root)]
+    CliRunner().invoke(main, words)
+    assert process.poll() is None
+    assert len(trackers._channels) == 1
+    CliRunner().invoke(main, [*words, "--tracker", "wandb"])
+    assert process.poll() == 0
+    assert not trackers._channels
 
 
 def log_a_run(run: RunFolder) -> None:

@@ -1,5 +1,6 @@
 """The Python interface: a competition from files to scores without the command line, and what notebooks show."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 import relstack as rs
+from competition.contest import CONTESTS, load_contest
 from pipelines.api import Run
 
 NAMES = {
@@ -68,6 +70,22 @@ def test_from_files_to_scores(tmp_path: Path) -> None:
         found = scorer.score(pairs)
         assert found.columns.tolist() == ["id", "score", "decision"]
         assert found["score"].between(0, 1).all()
+
+
+def test_other_contests_are_asked_for_or_described_in_the_data_folder(tmp_path: Path) -> None:
+    files = rs.sample(tmp_path / "data", competition="wdc-products", train_rows=300, test_rows=60)
+    assert all(Path(path).is_file() for path in files["path"])
+    asked = rs.Run.create(tmp_path / "asked", data=tmp_path / "data", competition="wdc-products", depth=2)
+    assert asked.folder.settings().depth == 2
+    shutil.copy(CONTESTS / "wdc-products.toml", tmp_path / "data" / "competition.toml")
+    found = rs.Run.create(tmp_path / "found", data=tmp_path / "data")
+    tasks = load_contest("wdc-products").tasks
+    assert asked.folder.contest().tasks == found.folder.contest().tasks == tasks
+    assert asked.tasks() == found.tasks() == [task.name for task in tasks]
+    for page in (rs.check(tmp_path / "data"), rs.check(tmp_path / "data", competition="wdc-products")):
+        assert tasks[0].name in set(page.verdicts["task"])
+    with pytest.raises(rs.CompetitionError, match="told by their translations"):
+        rs.Run.create(tmp_path / "other", data=tmp_path / "data", relabel_unknown=True)
 
 
 def test_what_a_user_can_cause_is_a_competition_error(tmp_path: Path, finished_run: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipelines.freeing import refuse_freed_weights
 from pipelines.handover.model import BASE, TEXTS, Chosen, chosen_file, texts_file
 from pipelines.provenance import versions
 from pipelines.run_folder import RunFolder, RunSettings
-from pipelines.scoreboard import leaderboard
+from pipelines.scoreboard import STUDENT, leaderboard
 from pipelines.submitting import choose
 from submissions.leaderboard import Entry
 
@@ -67,7 +68,7 @@ def contents(run: RunFolder, choice: str = "best") -> Contents:
     Raises
     ------
     CompetitionError
-        Nothing is called so, weights were freed, or a file of theirs is a pickle.
+        Nothing is called so, it is a student, weights were freed, or a file of theirs is a pickle.
     """
     board = leaderboard(run)
     tasks = [task.name for task in run.tasks() if {"dev", "test"} & set(run.splits(task.name))]
@@ -88,7 +89,11 @@ def contents(run: RunFolder, choice: str = "best") -> Contents:
 
 
 def chosen_of(run: RunFolder, entry: Entry) -> Chosen:
-    """A leaderboard entry as what scores its task."""
+    """A leaderboard entry as what scores its task; a CompetitionError if it is a student, which is no combination."""
+    if entry.kind == STUDENT:
+        fault = Fault(f"{entry.task}: {entry.name}", "a student", "an ensemble or base learner")
+        advice = "name one of them: relstack export --ensemble NAME; for a card, relstack submit --ensemble NAME first"
+        raise CompetitionError("a student cannot be handed over", faults=[fault], advice=advice)
     assert entry.threshold is not None, "every entry of a run has its threshold"
     n_folds = run.folds(entry.task).plan.n_splits
     rate = float(run.rows(entry.task)["train"]["label"].mean())
@@ -174,9 +179,9 @@ def base_names(recipes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for name in dict.fromkeys(_weights_named(recipes)):
         folder = Path(name).expanduser()
         if folder.is_dir():
-            called = folder.resolve().name
-            twins = sum(Path(each).name.startswith(called) for each in names.values())
-            names[name] = f"{BASE}/{called}-{twins}" if twins else f"{BASE}/{called}"
+            called = f"{BASE}/{folder.resolve().name}"
+            apart = (f"{called}-{number}" for number in count(1))
+            names[name] = next(each for each in chain([called], apart) if each not in names.values())
     return names
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from competition.artefacts import MANIFEST, is_finished, read_manifest, sha256, write_text
+from competition.artefacts import MANIFEST, is_finished, read_manifest, sha256, verify, write_text
 from competition.errors import CompetitionError, Fault
 from competition.json_files import Shape, read_json
 from competition.tasks import Task
@@ -98,6 +98,9 @@ def check_upload(
     manifest = read_manifest(folder / MANIFEST)
     rows, tasks = _expected(run, manifest)
     validation = validate_files(folder, rows, tasks)
+    if changed := verify(folder):
+        advice = f"make it again: relstack submit --run {run.root} --name {submission}"
+        raise CompetitionError("the submission is not as it was written", faults=changed, advice=advice)
     path = folder / (file or _usual_file(tasks))
     if path.name not in manifest["files"] or not path.is_file():
         fault = Fault(path.name, "is no file of the submission", f"one of {', '.join(manifest['files'])}")
@@ -106,17 +109,12 @@ def check_upload(
         )
     digest, limits = sha256(path), _limits(host, competition)
     faults = _file_faults(path, host, max_bytes=max_bytes)
-    faults += [
-        Fault(path.name, f"was uploaded to {each.to} at {each.at}, as {each.submission}", "another file")
-        for each in read_uploads(run)
-        if (each.sha256, each.to) == (digest, competition)
-    ]
+    faults += _uploaded_before(run, path, digest=digest, competition=competition)
     if limits is not None and limits.left < 1:
         faults.append(
             Fault(competition, f"no submission is left today, {limits.used} were made", "wait until 0:00 UTC")
         )
-    if faults:
-        raise CompetitionError("this is not uploaded", faults=faults, advice="nothing was sent; mend what is named")
+    _refuse(faults)
     return Checked(path, digest, validation, limits)
 
 
@@ -127,7 +125,8 @@ def upload(run: RunFolder, host: Host, competition: str, *, checked: Checked, me
     ------
     CompetitionError
         `HostUnreachableError` (worth retrying) or the host's refusal; the file is where it was. Where the connection
-        broke in between, the host may have it all the same: look there before the next try.
+        broke in between, the host may have it all the same: look there before the next try. Or, since it was checked,
+        the file was changed, or another process has uploaded it.
     """
     if len(message) > LONGEST_MESSAGE:
         fault = Fault("--message", f"{len(message)} characters", f"at most {LONGEST_MESSAGE}")
@@ -135,6 +134,10 @@ def upload(run: RunFolder, host: Host, competition: str, *, checked: Checked, me
     if checked.limits is None:
         raise HostUnreachableError(f"{competition} was not reached; nothing was sent", advice="run it again later")
     with alone(run.uploads_file):
+        faults = _uploaded_before(run, checked.file, digest=checked.digest, competition=competition)
+        if sha256(checked.file) != checked.digest:
+            faults.append(Fault(checked.file.name, "was changed since it was checked", f"sha256 {checked.digest}"))
+        _refuse(faults)
         said = host.upload(competition, checked.file, message)
         done = Upload(checked.digest, checked.file.name, checked.file.parent.name, competition, now(), message, said)
         listed: list[dict[str, Any]] = [asdict(each) for each in (*read_uploads(run), done)]
@@ -153,6 +156,19 @@ def read_uploads(run: RunFolder) -> list[Upload]:
     except TypeError as error:
         fault = Fault(str(run.uploads_file), str(error)[:200], "the keys that `relstack upload` writes")
         raise CompetitionError("the list of uploads is damaged", faults=[fault], advice=advice) from error
+
+
+def _uploaded_before(run: RunFolder, path: Path, *, digest: str, competition: str) -> list[Fault]:
+    return [
+        Fault(path.name, f"was uploaded to {each.to} at {each.at}, as {each.submission}", "another file")
+        for each in read_uploads(run)
+        if (each.sha256, each.to) == (digest, competition)
+    ]
+
+
+def _refuse(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise CompetitionError("this is not uploaded", faults=faults, advice="nothing was sent; mend what is named")
 
 
 def _expected(run: RunFolder, manifest: dict[str, Any]) -> tuple[dict[str, pd.DataFrame], list[Task]]:

@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 
+from competition.judging import cut_metric
 from oof.calibration import calibration_report, reliability_table
 from oof.segments import SegmentCuts
 from oof.store import PartKey
@@ -33,7 +34,7 @@ def threshold_section(view: TaskView) -> Section:
     best = curve_of[chosen.name].nlargest(1, "f1").iloc[0]
     label = (
         f"Out-of-fold F1 over the threshold. {chosen.name} is cut at {chosen.cuts.overall:.3f}; "
-        f"its curve is highest, {best['f1']:.4f}, at {best['threshold']:.2f}."
+        f"its F1 is highest, {best['f1']:.4f}, at {best['threshold']:.2f}."
     )
     figure = Figure(
         "F1 over the threshold",
@@ -43,10 +44,12 @@ def threshold_section(view: TaskView) -> Section:
         legend=_legend(shown),
         probe=_probe(drawn, curve_of, chosen.name, {each.name: each.cuts.overall for each in view.judged}),
     )
-    lead = (
-        f"{chosen.name} is cut at {chosen.cuts.overall:.3f}, the mean of the best cuts of bootstrap draws. "
-        "Where scores are probabilities the best cut is near half the F1."
-    )
+    metric = cut_metric(view.task.metric)
+    lead = f"{chosen.name} is cut at {chosen.cuts.overall:.3f}, the mean of the best cuts of bootstrap draws. "
+    if metric == "f1":
+        lead += "Where scores are probabilities the best cut is near half the F1."
+    else:
+        lead += f"Best is what gives the highest {metric}: F1, which the curve shows, may be highest elsewhere."
     return Section("threshold", "Threshold", lead, (figure, *_language_cuts(chosen.cuts)))
 
 

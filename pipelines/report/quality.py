@@ -17,10 +17,15 @@ COUNTS = "rows"
 def leaderboard_section(view: TaskView) -> Section:
     """Every model with its interval, its difference to the best and its cut."""
     best = view.entries[0]
-    lead = (
-        f"Out of fold, {best.name} is best with F1 {best.f1:.4f} "
-        f"({bounds(*_interval(best))} at 95 %). {_level_with_the_best(view.entries)}"
-    )
+    own_f1 = f"F1 {best.f1:.4f} ({bounds(*_interval(best))} at 95 %)"
+    if best.metric is None:
+        lead = f"Out of fold, {best.name} is best with {own_f1}. {_level_with_the_best(view.entries)}"
+    else:
+        lead = (
+            f"Out of fold, {best.name} is best with {view.task.metric} {best.metric:.4f}, which the competition is "
+            "judged by: it ranks the models, more is better. "
+            f"It has {own_f1}; intervals and differences are of F1 alone."
+        )
     return Section("leaderboard", "Leaderboard", lead, (_leaderboard_table(view), _interval_chart(view)))
 
 
@@ -77,6 +82,7 @@ def _leaderboard_table(view: TaskView) -> Table:
         {
             "model": each.name,
             "kind": each.kind,
+            _ranking(view): _number(each.metric),
             "F1": _number(each.f1),
             "95 % interval": bounds(*_interval(each)),
             "to the best": _number(each.difference),
@@ -86,6 +92,7 @@ def _leaderboard_table(view: TaskView) -> Table:
             "std over folds": _number(each.f1_fold_std),
             "cut": _number(each.threshold),
             "decided positive": _number(each.positive_rate),
+            f"{view.task.metric} on dev": _number(each.dev_metric),
             "F1 on dev": _number(each.dev_f1),
             "rows per second": _number(each.rows_per_second),
         }
@@ -98,9 +105,14 @@ def _leaderboard_table(view: TaskView) -> Table:
         "decided positive": share,
         "rows per second": "{:,.0f}".format,
     }
-    if frame["F1 on dev"].isna().all():
-        frame = frame.drop(columns="F1 on dev")
+    optional = (_ranking(view), f"{view.task.metric} on dev", "F1 on dev")
+    frame = frame.drop(columns=[name for name in optional if frame[name].isna().all()])
     return table_of(frame, f"Leaderboard of {view.task.name}, cross-fitted on {view.train.n_rows:,} rows", words=words)
+
+
+def _ranking(view: TaskView) -> str:
+    """The column of what ranks the models where that is not F1."""
+    return f"{view.task.metric} (ranks)"
 
 
 def _interval_chart(view: TaskView) -> Figure:
@@ -119,7 +131,10 @@ def _interval_chart(view: TaskView) -> Figure:
             "high": [_number(each.f1_high) for each in view.entries],
         }
     )
-    label = f"F1 of {len(names)} models with 95 % intervals over groups, from {names[0]}, the best, to {names[-1]}."
+    ranked = "" if view.entries[0].metric is None else f" by {view.task.metric}"
+    label = (
+        f"F1 of {len(names)} models with 95 % intervals over groups, from {names[0]}, the best{ranked}, to {names[-1]}."
+    )
     return Figure("F1 and its 95 % interval", label, drawn.svg, table_of(frame, "F1 and its interval", folded=True))
 
 
