@@ -83,7 +83,7 @@ class Commands(click.Group):
         except CompetitionError as error:
             known = error
         except KeyboardInterrupt:
-            known = StoppedError("Ctrl-C")
+            known = StoppedError("stopped by Ctrl-C", advice="the same command goes on where this one stopped")
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:

@@ -34,9 +34,6 @@ class StoppedError(CompetitionError):
 
     exit_code: ClassVar[int] = WORTH_RETRYING
 
-    def __init__(self, by: str) -> None:
-        super().__init__(f"stopped by {by}", advice="the same command goes on where this one stopped")
-
 
 class FileAccessError(CompetitionError):
     """A file or folder could not be written to, or not be read."""

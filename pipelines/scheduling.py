@@ -130,7 +130,7 @@ def stopping(engine: Engine) -> Iterator[None]:
     try:
         yield
     except _Terminated:
-        raise StoppedError("SIGTERM") from None
+        raise StoppedError("stopped by SIGTERM", advice="the same command goes on where this one stopped") from None
     finally:
         if in_main:
             signal.signal(signal.SIGTERM, before)

@@ -12,7 +12,6 @@ PACKAGES = ("competition", "oof", "submissions", "pipelines")
 FAULTS_SAY_IT = {
     # Python functions that are handed something else than they take: the fault is the argument, and what it may be.
     "competition/comparison.py: these columns cannot be compared",
-    "competition/folds.py: this fold plan cannot be",
     "competition/metrics.py: these columns cannot be scored",
     "competition/near_duplicates.py: near-duplicates cannot be looked for",
     "competition/negatives.py: negatives cannot be made",

@@ -58,7 +58,7 @@ def test_leftovers_are_listed_with_their_bytes_and_deleted_only_when_asked(run: 
     leftovers = {
         planted(part.with_name("fold-0.partial") / "scratch" / "checkpoint-7" / "optimizer.pt").parents[2],
         planted(part / "scratch" / "checkpoint-7" / "optimizer.pt").parents[1],
-        planted(run.ensemble("QI", ".blend.old") / "oof.parquet").parent,
+        planted(run.ensemble("QI", "blend").with_name(".blend.old") / "oof.parquet").parent,
         planted(run.ensemble("QI", "blend").with_suffix(".journal.log")),
         planted(run.submission(".final.partial-ab12") / "submit_QI.txt").parent,
         planted(run.root / f".leaderboard.csv.{gone_process()}@{host}.tmp"),
