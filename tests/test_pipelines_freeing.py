@@ -60,7 +60,7 @@ def test_leftovers_are_listed_with_their_bytes_and_deleted_only_when_asked(run: 
         planted(part / "scratch" / "checkpoint-7" / "optimizer.pt").parents[1],
         planted(run.ensemble("QI", "blend").with_name(".blend.old") / "oof.parquet").parent,
         planted(run.ensemble("QI", "blend").with_suffix(".journal.log")),
-        planted(run.submission(".final.partial-ab12") / "submit_QI.txt").parent,
+        planted(run.root / "submissions" / ".final.partial-ab12" / "submit_QI.txt").parent,
         planted(run.root / f".leaderboard.csv.{gone_process()}@{host}.tmp"),
         planted(run.study("QI", "mine") / "scratch" / "trial-3" / "model").parents[1],
         planted(run.study("QI", "mine") / "workers" / "a.lock", 0),
