@@ -20,6 +20,7 @@ from pipelines.cli_options import (
     Command,
     competition_option,
     engine_options,
+    ensemble_option,
     format_option,
     names_of,
     pairs_of,
@@ -37,14 +38,13 @@ from pipelines.cli_translate import translate_commands
 from pipelines.completion import (
     PLANS,
     TASKS,
-    ensembles,
+    contests,
     list_of,
     one_of,
     or_file,
     recipes,
     submission_path,
     submissions,
-    trained,
     word_of,
 )
 
@@ -70,6 +70,10 @@ def _named(error: Exception) -> "CompetitionError":
     return known
 
 
+ANYWHERE = ("--quiet", "--verbose")
+GIVEN = (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT)
+
+
 class Commands(click.Group):
     """The group; turns what a user can cause into a message and its exit code."""
 
@@ -90,6 +94,12 @@ class Commands(click.Group):
             known = _named(error)
         click.echo(redacted(f"error: {known}"), err=True)
         return ctx.exit(known.exit_code)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """--quiet and --verbose count wherever they stand."""
+        end = args.index("--") if "--" in args else len(args)
+        front = [word for word in args[:end] if word in ANYWHERE]
+        return super().parse_args(ctx, [*front, *(word for word in args[:end] if word not in ANYWHERE), *args[end:]])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of the work, not of the alphabet
@@ -166,11 +176,15 @@ def settings_options(command: Command) -> Command:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--tasks", default="QC,QI", show_default=True)
 @click.option(
-    "--competition", help="Files of another competition: amazon-esci, home-depot, wdc-products (train and test)."
+    "--competition",
+    help="Files of another competition: amazon-esci, home-depot, wdc-products (train and test).",
+    shell_complete=one_of(contests),
 )
 @click.option("--answers", type=click.Path(path_type=Path), help="Write the hidden test labels to this CSV file.")
 @format_option
+@click.pass_context
 def sample(
+    ctx: click.Context,
     folder: Path | None,
     run_dir: Path | None,
     train_rows: int,
@@ -194,6 +208,10 @@ def sample(
         raise click.UsageError("name a FOLDER, or --run DIR")
     data: Path = folder or run_dir / "data"  # type: ignore[operator]  # one of them is there
     if competition not in (None, BUILT_IN_CONTEST.name):
+        asked = [name for name in ("dev_rows", "tasks", "answers") if ctx.get_parameter_source(name) in GIVEN]
+        if asked:
+            words = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+            raise click.UsageError(f"{words}: the files of {competition} are one task's train and test")
         paths = write_contest_sample(competition, data, n_train=train_rows, n_test=test_rows, seed=seed)
         print_table(pd.DataFrame([{"path": str(path), "bytes": path.stat().st_size} for path in paths]), output)
         return
@@ -242,13 +260,7 @@ for _command in [
 
 @main.command()
 @run_option
-@click.option(
-    "--ensemble",
-    default="best",
-    show_default=True,
-    help="An ensemble or base learner, or best.",
-    shell_complete=one_of(word_of("best"), ensembles, trained),
-)
+@ensemble_option
 @click.option("--split", type=click.Choice(["dev", "test"]), help="What to submit; test, or dev without a test.")
 @click.option(
     "--name", default="final", show_default=True, help="Name of the submission.", shell_complete=one_of(submissions)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli_options import run_folder, run_option
+from pipelines.cli_options import ensemble_option, run_folder, run_option, submission_option
 
 
 def handover_commands() -> list[click.Command]:
@@ -14,7 +14,7 @@ def handover_commands() -> list[click.Command]:
 
 @click.command()
 @run_option
-@click.option("--submission", default="final", show_default=True, help="Name of the submission.")
+@submission_option
 @click.option("--out", type=click.Path(path_type=Path), help="A new folder; RUN/cards/SUBMISSION if left out.")
 @click.option("--dataset", "datasets", multiple=True, help="A data set on the hub that the card names. Repeatable.")
 def card(run_dir: Path, submission: str, out: Path | None, datasets: tuple[str, ...]) -> None:
@@ -27,7 +27,7 @@ def card(run_dir: Path, submission: str, out: Path | None, datasets: tuple[str, 
 @click.command()
 @run_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder, or FILE.zip.")
-@click.option("--ensemble", default="best", show_default=True, help="An ensemble or base learner, or best.")
+@ensemble_option
 @click.option("--max-mb", type=click.FloatRange(min=0, min_open=True), help="What the contest allows, in MB unpacked.")
 def export(run_dir: Path, out: Path, ensemble: str, max_mb: float | None) -> None:
     """Write the contest's code package: weights, scripts/predict.sh, scripts/train.sh, requirements, the source.
@@ -56,7 +56,7 @@ def apply(model: Path, data: Path, out: Path, split: str | None) -> None:
 
 @click.command()
 @run_option
-@click.option("--submission", default="final", show_default=True, help="Name of the submission.")
+@submission_option
 @click.option("--to", "address", required=True, metavar="HOST:CONTEST", help="kaggle:CONTEST.")
 @click.option("--file", help="One of the submission's files; its CSV if there is one task, else the zip.")
 @click.option("--message", default="", help="What the host keeps beside it; the submission's name if left out.")

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.completion import TRACKERS, list_of, one_of, or_file, recipes, tasks, trained, word_of
+from pipelines.completion import (
+    TRACKERS,
+    contests,
+    ensembles,
+    list_of,
+    one_of,
+    or_file,
+    recipes,
+    submissions,
+    tasks,
+    trained,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from pipelines.run_folder import RunFolder
@@ -67,7 +79,27 @@ def _choose_trackers(ctx: click.Context, option: click.Parameter, names: str | N
 def competition_option(command: Command) -> Command:
     """--competition NAME|FILE."""
     words = "The contest: one that comes with relstack, or its .toml file; competition.toml of --data if left out."
-    return click.option("--competition", metavar="NAME|FILE", help=words)(command)
+    complete = or_file(one_of(contests))
+    return click.option("--competition", metavar="NAME|FILE", help=words, shell_complete=complete)(command)
+
+
+def ensemble_option(command: Command) -> Command:
+    """--ensemble NAME: what is handed in or over."""
+    return click.option(
+        "--ensemble",
+        default="best",
+        show_default=True,
+        help="An ensemble or base learner, or best.",
+        shell_complete=one_of(word_of("best"), ensembles, trained),
+    )(command)
+
+
+def submission_option(command: Command) -> Command:
+    """--submission NAME: one that was written."""
+    words = "Name of the submission."
+    return click.option(
+        "--submission", default="final", show_default=True, help=words, shell_complete=one_of(submissions)
+    )(command)
 
 
 def learners_option(command: Command) -> Command:
@@ -78,7 +110,9 @@ def learners_option(command: Command) -> Command:
 
 def one_task_option(command: Command) -> Command:
     """--task QC|QI, which must be named."""
-    return click.option("--task", required=True, help="QC or QI.", shell_complete=one_of(tasks))(command)
+    return click.option("--task", required=True, help="A task of the contest: QC or QI.", shell_complete=one_of(tasks))(
+        command
+    )
 
 
 def model_option(command: Command) -> Command:

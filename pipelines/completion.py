@@ -118,6 +118,11 @@ def submissions(ctx: click.Context) -> list[str]:
     return _folders(ctx, "submissions")
 
 
+def contests(ctx: click.Context) -> list[str]:
+    """Contests that come with relstack."""
+    return _stems(PACKAGE.parent / "competition" / "contests")
+
+
 def folds(ctx: click.Context) -> list[str]:
     """Folds of the run, counted from 0; of five without a run."""
     return [str(fold) for fold in range(_n_folds(ctx))]

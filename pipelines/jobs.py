@@ -3,6 +3,7 @@
 A job is a call of the command line and the one file whose presence is its success. Jobs know each other by name.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class Job:
     @property
     def command(self) -> str:
         """The command that does it."""
-        return " ".join(("relstack", *self.argv))
+        return shlex.join(("relstack", *self.argv))
 
 
 def job_name(kind: str, task: str, learner: str, fold: int | None = None) -> str:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ VERSIONED = (
     "pandas",
     "pyarrow",
 )
+ENTRIES = ("cli", "job_process", "worker")  # modules that are started as programs
 SECONDS = 30  # that another program gets
 
 
@@ -46,7 +48,7 @@ def provenance(*, seed: int, started: str) -> dict[str, Any]:
         When the work began, by `now`.
     """
     return {
-        "command": redacted(shlex.join(map(_without_folders, sys.argv))),
+        "command": redacted(shlex.join(_command(sys.argv))),
         "seed": seed,
         "started": started,
         "ended": now(),
@@ -56,15 +58,21 @@ def provenance(*, seed: int, started: str) -> dict[str, Any]:
     }
 
 
-def _without_folders(word: str) -> str:
-    """A word of a command; of an absolute path its last part, for manifests are given away.
+def _command(argv: Sequence[str]) -> list[str]:
+    """The words of a command as somebody would type it; of absolute paths the last part, for manifests are given away.
 
     Examples
     --------
-    >>> _without_folders("/home/me/data"), _without_folders("runs/first")
-    ('data', 'runs/first')
+    >>> _command(["/opt/pipelines/job_process.py", "train", "--run", "/home/me/runs/first", "--set=name=/home/me/e5"])
+    ['relstack', 'train', '--run', 'first', '--set=name=e5']
     """
-    return Path(word).name if word.startswith(("/", "~")) else word
+    program = "relstack" if Path(argv[0]).stem in ENTRIES else argv[0]
+    return [_without_folders(word) for word in (program, *argv[1:])]
+
+
+def _without_folders(word: str) -> str:
+    key, equals, value = word.rpartition("=")
+    return f"{key}{equals}{Path(value).name}" if value.startswith(("/", "~")) else word
 
 
 @lru_cache(maxsize=1)

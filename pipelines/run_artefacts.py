@@ -1,5 +1,6 @@
 """The finished artefacts of a run folder, and the command that makes each of them again."""
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -100,7 +101,7 @@ def _counts(pattern: str, path: Path) -> bool:
 def command(run: RunFolder, name: str) -> str:
     """The command that makes an artefact again, once what is left of it is deleted."""
     kind, *rest = name.split("/")
-    where = f"--run {run.root}"
+    where = f"--run {shlex.quote(str(run.root))}"
     if kind == "parts":
         task, learner, fold = rest
         return f"{train_command(PartKey(task, learner, int(fold.removeprefix('fold-'))))} {where}"
@@ -117,14 +118,14 @@ def command(run: RunFolder, name: str) -> str:
 def split_command(run: RunFolder) -> str:
     """The command that made the rows and folds, its options those of ``run.toml`` that are not the default."""
     settings = run.settings()
-    options = [f"--data {settings.data}", f"--tasks {','.join(settings.tasks)}"]
+    options = ["--data", settings.data, "--tasks", ",".join(settings.tasks)]
     for key in ("competition", "plan", "folds", "depth", "seed", "cleaning", "translations", "limit"):
         value = getattr(settings, key)
         if value != type(settings).model_fields[key].default:
-            options.append(f"--{key} {value}")
+            options += [f"--{key}", str(value)]
     if settings.relabel_unknown:
         options.append("--relabel-unknown")
-    return f"relstack split --run {run.root} {' '.join(options)}"
+    return shlex.join(("relstack", "split", "--run", str(run.root), *options))
 
 
 _COMMANDS = {
