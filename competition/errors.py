@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 MAX_FAULTS_SHOWN = 200
+WORTH_RETRYING = 75  # exit code of what the same command may well finish
 
 
 @dataclass(frozen=True)

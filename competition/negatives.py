@@ -223,23 +223,6 @@ def resample_to_prior(rows: pd.DataFrame, rate: float, *, seed: int) -> pd.DataF
     return rows[keep]
 
 
-def weigh_to_prior(rows: pd.DataFrame, rate: float) -> pd.DataFrame:
-    """The labelled rows with a `weight` (times one that they have) so that the weighted rate of label 1 is `rate`.
-
-    The weights sum to what they did.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"id": [1, 2, 3, 4], "label": [1, 1, 1, 0]})
-    >>> weigh_to_prior(rows, 0.5)["weight"].round(3).tolist()
-    [0.667, 0.667, 0.667, 2.0]
-    """
-    relevant, _ = _both_labels(rows, rate)
-    weight = rows["weight"].to_numpy(dtype=np.float64) if "weight" in rows else np.ones(len(rows))
-    found = weight[relevant].sum() / weight.sum()
-    return rows.assign(weight=weight * np.where(relevant, rate / found, (1 - rate) / (1 - found)))
-
-
 def _both_labels(rows: pd.DataFrame, rate: float) -> tuple[npt.NDArray[np.bool_], int]:
     relevant = (rows["label"] == RELEVANT).to_numpy(dtype=bool)
     faults = [] if 0 < rate < 1 else [Fault("rate", str(rate), "between 0 and 1")]

@@ -15,7 +15,6 @@ from competition.categories import levels
 from competition.cleaning import map_distinct
 from oof.context import NOWHERE, Context, keys_of
 from oof.frame import PredictionFrame
-from oof.weights import sigmoid
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -76,27 +75,6 @@ def has_paths(frame: PredictionFrame) -> bool:
     if not {"language", "query", "target"} <= set(frame.rows):
         return False
     return len(np.unique(related_rows(frame)[0])) >= MIN_SHARE * frame.n_rows > 0
-
-
-def monotone_scores(frame: PredictionFrame, scores: Floats) -> Floats:
-    """Scores that do not rise from a category to one below it in the same query, as near to `scores` as can be.
-
-    Nearest in the largest change of a logit: the mean of the greatest logit at or below a row and the least at or
-    above it (the basic solution of isotonic regression in the maximum norm, Stout 2012). Rows without relatives keep
-    their score.
-
-    Examples
-    --------
-    >>> paths = ["pets", "pets,dogs", "toys"]
-    >>> rows = pd.DataFrame({"id": [1, 2, 3], "language": "en", "query": "dog", "target": paths})
-    >>> frame = PredictionFrame(rows, np.array([[0.2], [0.8], [0.5]]), ("a",))
-    >>> monotone_scores(frame, frame.scores[:, 0]).round(2).tolist()
-    [0.5, 0.5, 0.5]
-    """
-    clipped = np.clip(scores, 1e-6, 1 - 1e-6)
-    child, parent = related_rows(frame)
-    projected = sigmoid(_projected(np.log(clipped) - np.log1p(-clipped), child, parent))
-    return np.where(np.isin(np.arange(len(scores)), np.concatenate([child, parent])), projected, scores)
 
 
 def related_rows(frame: PredictionFrame) -> tuple[Codes, Codes]:

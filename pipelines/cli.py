@@ -233,10 +233,11 @@ main.add_command(check)
 @main.command()
 @settings_options
 @format_option
-def split(run_dir: Path, output: Any, **options: Any) -> None:
+@click.option("--shift", is_flag=True, help="Tell too what sets the rows to be judged apart from held-out rows.")
+def split(run_dir: Path, output: Any, shift: bool, **options: Any) -> None:
     """Make a run folder: read, clean and translate the rows, and deal the folds, once."""
     from pipelines import prepare
-    from pipelines.audit import fold_tables
+    from pipelines.audit import adversarial_tables, fold_tables
     from pipelines.output import print_tables
     from pipelines.timing import timed
 
@@ -245,7 +246,7 @@ def split(run_dir: Path, output: Any, **options: Any) -> None:
         prepare.prepare(run, _settings(**options, recipes="", overrides=()))
     with timed(run, "split"):
         prepare.split(run)
-    print_tables(fold_tables(run), output)
+    print_tables({**fold_tables(run), **(adversarial_tables(run) if shift else {})}, output)
 
 
 for _command in [

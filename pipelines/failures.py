@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from competition.errors import CompetitionError, Fault
-from pipelines.memory import WORTH_RETRYING, MemoryShortageError, first_line, out_of_memory
+from competition.errors import WORTH_RETRYING, CompetitionError, Fault
+from pipelines.memory import MemoryShortageError, first_line, out_of_memory
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -21,13 +21,12 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from competition.errors import CompetitionError, Fault
+from competition.errors import WORTH_RETRYING, CompetitionError, Fault
 from competition.json_files import read_json
 from competition.tasks import Task
 from oof.store import align
 from pipelines.backbones.protocol import Corpus, Workspace
 from pipelines.config import TRANSFORMERS, Recipe, TransformerRecipe
-from pipelines.memory import WORTH_RETRYING
 from pipelines.secrets import redacted
 from pipelines.sections import Section
 from pipelines.trackers import log_metrics

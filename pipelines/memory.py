@@ -9,13 +9,12 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from competition.errors import CompetitionError
+from competition.errors import WORTH_RETRYING, CompetitionError
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-WORTH_RETRYING = 75
 SIGNS = (  # torch has no error of its own for the CPU's memory, nor for that of CUDA's libraries; LightGBM has none
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",

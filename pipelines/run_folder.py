@@ -21,7 +21,7 @@ from competition.parquet_files import Kind, read_frame
 from competition.rows import digest_rows
 from competition.tasks import SPLITS, Task
 from oof.store import Origin, PartStore
-from pipelines.config import Recipe, Section, load_recipe, read_toml, recipe_values, shown
+from pipelines.config import Recipe, Section, load_recipe, read_toml, shown
 from pipelines.locks import alone
 from pipelines.secrets import refuse_secrets
 
@@ -312,10 +312,6 @@ class RunFolder:
         rows = self.rows(task)
         digests = {split: digest_model_rows(frame) for split, frame in rows.items()}
         return Origin(digests, self.folds(task).digest, recipe, self.settings().seed)
-
-    def learner_origin(self, task: str, learner: str) -> Origin:
-        """`origin` for the recipe of a base learner."""
-        return self.origin(task, recipe_values(self.recipe(learner)))
 
 
 def plain_name(name: str) -> str:

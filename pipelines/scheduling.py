@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from competition.errors import CompetitionError, Fault
-from pipelines.engines.protocol import WORTH_RETRYING, Engine, Outcome
+from competition.errors import WORTH_RETRYING, CompetitionError, Fault
+from pipelines.engines.protocol import Engine, Outcome
 from pipelines.failures import StoppedError
 from pipelines.jobs import Job
 from pipelines.ranking import chains, rank

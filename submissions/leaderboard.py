@@ -140,11 +140,6 @@ class Leaderboard:
         other = any(entry.metric is not None or entry.dev_metric is not None for entry in self.entries)
         return COLUMNS if other else USUAL_COLUMNS
 
-    def with_entry(self, entry: Entry) -> "Leaderboard":
-        """This leaderboard with `entry` in place of the one of the same task and name, if there is one."""
-        others = [each for each in self.entries if (each.task, each.name) != (entry.task, entry.name)]
-        return Leaderboard.from_entries([*others, entry])
-
     def with_averages(self) -> "Leaderboard":
         """This leaderboard with `f1_avg`: the mean F1 over its tasks, for names that have one in each.
 

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from competition.categories import levels
 from oof.crossfit import cross_fitted_scores
 from oof.features import level2_features
 from oof.frame import PredictionFrame
-from oof.paths import has_paths, monotone_scores, path_features, related_rows
+from oof.paths import has_paths, path_features, related_rows
 from oof.shift import shifted_features
 from oof.stack import FittedLightGBM, LightGBMStacker
 
@@ -89,30 +88,6 @@ def test_rows_of_another_fold_do_not_count() -> None:
     frame = by_hand()
     folded = PredictionFrame(frame.rows.assign(fold=np.array([0, 1, 0, 0, 0, 0], dtype=np.int8)), frame.scores, ("a",))
     assert path_features(folded)["path_above_size"].tolist() == [0, 0, 1, 1, 0, 0]
-
-
-def test_monotone_scores_contradict_nothing_and_change_as_little_as_can_be() -> None:
-    frame = make_frame(300, seed=1)
-    scores = frame.scores[:, 0]
-    projected = monotone_scores(frame, scores)
-    below, above = related_rows(frame)
-    assert (scores[below] > scores[above]).any()
-    assert (projected[below] <= projected[above] + 1e-12).all()
-    alone = ~np.isin(np.arange(frame.n_rows), np.concatenate([below, above]))
-    np.testing.assert_array_equal(projected[alone], scores[alone])
-
-    def logit(values: np.ndarray) -> np.ndarray:
-        return np.asarray(np.log(values / (1 - values)))
-
-    worst = max(0.0, float((logit(scores[below]) - logit(scores[above])).max()))
-    # any scores without a contradiction move one of the worst pair by half of its gap
-    assert np.abs(logit(projected) - logit(scores)).max() == pytest.approx(worst / 2)
-
-
-def test_monotone_scores_are_left_alone() -> None:
-    frame = make_frame(50, seed=2)
-    once = monotone_scores(frame, frame.scores[:, 0])
-    np.testing.assert_allclose(monotone_scores(frame, once), once, atol=1e-9)
 
 
 def test_features_are_blind_to_labels_and_row_order() -> None:

@@ -12,6 +12,7 @@ from competition.sample import write_sample
 from competition.tasks import Task
 from oof.store import PartKey
 from pipelines.backbones.lexical import Lexical
+from pipelines.config import recipe_values
 from pipelines.prepare import prepare, split
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.steps import train_folds
@@ -87,7 +88,7 @@ def test_withheld_rows_never_reach_fit_and_the_part_counts_them(
 def test_a_part_records_what_it_was_made_from(run: RunFolder) -> None:
     train(run, KEY)
     manifest = run.parts.manifest(KEY)
-    assert manifest.origin == run.learner_origin("QI", "lexical")
+    assert manifest.origin == run.origin("QI", recipe_values(run.recipe("lexical")))
     assert manifest.origin.recipe["head"]["rounds"] == 5
     assert manifest.n_scored == manifest.n_oof + 60
     assert manifest.rows_per_second > 0

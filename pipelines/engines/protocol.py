@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from competition.errors import WORTH_RETRYING
 from pipelines.jobs import Job
 
-WORTH_RETRYING = 75
 KILLED = (-9, -15, 137, 143)  # by the kernel for want of memory, or by whoever took the machine back
 
 

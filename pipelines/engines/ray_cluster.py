@@ -9,9 +9,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from competition.errors import CompetitionError
+from competition.errors import WORTH_RETRYING, CompetitionError
 from pipelines.engines.processes import Place, run_job
-from pipelines.engines.protocol import WORTH_RETRYING, EngineOptions, Outcome
+from pipelines.engines.protocol import EngineOptions, Outcome
 from pipelines.jobs import Job
 from pipelines.progress import available_threads
 from pipelines.run_folder import RunFolder

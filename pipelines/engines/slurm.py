@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from competition.errors import CompetitionError, Fault
+from competition.errors import WORTH_RETRYING, CompetitionError, Fault
 from pipelines.engines.processes import Place, run_job
-from pipelines.engines.protocol import WORTH_RETRYING, EngineOptions, Outcome
+from pipelines.engines.protocol import EngineOptions, Outcome
 from pipelines.jobs import Job
 from pipelines.run_folder import RunFolder
 from pipelines.weights import cache_dir

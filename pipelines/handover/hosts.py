@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from competition.errors import CompetitionError, Fault
-from pipelines.memory import WORTH_RETRYING
+from competition.errors import WORTH_RETRYING, CompetitionError, Fault
 from pipelines.secrets import redacted
 
 TOO_MANY, SERVER_FAULT = 429, 500
