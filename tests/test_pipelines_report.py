@@ -149,6 +149,7 @@ def test_curves_of_all_models_are_drawn_though_colours_run_out(view: TaskView) -
     (figure, *_) = threshold_section(replace(view, judged=judged)).blocks
     assert isinstance(figure, Figure)
     assert len(set(re.findall(r"stroke: var\(--line-\d\)", figure.svg))) == N_COLOURS
+    assert figure.svg.count("stroke-opacity: 0.4") == 2
     assert [each.name for each in figure.legend] == names[:N_COLOURS]
     assert "pale" in figure.note
     assert figure.probe["lowest"] < figure.probe["highest"]

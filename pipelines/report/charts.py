@@ -26,6 +26,7 @@ PAGE_COLOURS = {
 
 WIDTH, HEIGHT, ROW = 5.2, 3.4, 0.3  # inches of 72 pixels, as on a phone; a row of the interval chart
 POINTS_PER_INCH = 72
+PALE = 0.4  # opacity
 
 UNWANTED = tuple(
     re.compile(pattern, flags=re.DOTALL)
@@ -79,7 +80,7 @@ def curves(
     """A line per name, `y` over `x`, pale where colours run out; `mark` is a place on the x axis to point at."""
     with _drawing(name, height=HEIGHT) as (figure, axes):
         for number, frame in reversed(list(enumerate(lines.values()))):
-            colour = COLOURS[number] if number < N_COLOURS else GRID
+            colour = COLOURS[number] if number < N_COLOURS else (MUTED, PALE)
             axes.plot(frame[x], frame[y], color=colour, linewidth=2.4 if number == 0 else 1.4)
         if mark is not None:
             axes.axvline(mark, color=INK, linewidth=1, linestyle=(0, (4, 3)))

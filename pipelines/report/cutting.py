@@ -19,7 +19,7 @@ ONE_CUT = (
     "A curve cuts all rows at one threshold. The leaderboard's F1 is cross-fitted: every fold is cut where the others "
     "say, so the two differ a little."
 )
-PALE = " The first have a colour, the other models are pale; the table has them all."
+PALE = " The first have a colour, the other models are pale; the one chosen above is dotted."
 
 
 def threshold_section(view: TaskView) -> Section:
