@@ -4,6 +4,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,16 +16,19 @@ from competition.errors import CompetitionError
 from competition.metrics import f1
 from competition.tasks import QI
 from pipelines.cli import main
-from pipelines.ensembling import Gathered, complete_learners, read_ensemble
-from pipelines.report.blocks import Figure, Note, say
+from pipelines.distilling import Distillation, distil
+from pipelines.ensembling import Gathered, complete_learners, ensemble, read_ensemble
+from pipelines.explaining import explain
+from pipelines.report.blocks import Figure, Note, Table, say, table_of
 from pipelines.report.browsing import choose_rows, packed, pool_of
-from pipelines.report.charts import learning
+from pipelines.report.charts import N_COLOURS, learning
 from pipelines.report.cutting import calibration_section, learning_section, threshold_section
 from pipelines.report.effort import effort_section
 from pipelines.report.figures import correlations, cut_curve, learning_table
 from pipelines.report.members import agreement_section, ensemble_section
 from pipelines.report.quality import breakdown_section, confusion_section, leaderboard_section
 from pipelines.report.rendering import render
+from pipelines.report.students import student_section
 from pipelines.report.views import TaskView, view_of
 from pipelines.report.writing import SECTIONS, report
 from pipelines.run_folder import RunFolder
@@ -149,13 +153,74 @@ def test_confusion_counts_every_row_once(page: Tables, view: TaskView) -> None:
 def test_every_section_answers_and_every_chart_has_words_and_a_table(view: TaskView) -> None:
     for section in SECTIONS:
         made = section(view)
-        assert made.blocks, made.title
+        assert made.blocks or section is student_section, made.title
         for block in made.blocks:
             if isinstance(block, Figure):
                 assert len(block.label) > 20
                 assert block.table.rows
                 assert block.svg.startswith("<svg ")
                 assert "<style" not in block.svg, "it would hold for the whole page"
+
+
+def test_bars_begin_at_0_and_heat_at_the_lowest_value() -> None:
+    frame = pd.DataFrame({"model": ["a", "b", "c"], "share": [0.8, 0.2, -0.1]})
+
+    def levels(style: Any, part: pd.DataFrame = frame) -> list[float | None]:
+        return [row[1].level for row in table_of(part, "Shares", tinted=["share"], style=style).rows]
+
+    assert levels("bars") == [1.0, pytest.approx(0.25), None]
+    assert levels("heat", frame[:2]) == [1.0, 0.0]
+    assert levels("bars", frame.assign(share=0.0)) == [0.0, 0.0, 0.0]
+    assert levels("bars", frame.assign(share=np.nan)) == [None, None, None]
+
+
+def test_curves_of_all_models_are_drawn_though_colours_run_out(view: TaskView) -> None:
+    names = [f"model {number}" for number in range(N_COLOURS + 2)]
+    judged = tuple(replace(view.chosen, name=name) for name in names)
+    (figure, *_) = threshold_section(replace(view, judged=judged)).blocks
+    assert isinstance(figure, Figure)
+    assert len(set(re.findall(r"stroke: var\(--line-\d\)", figure.svg))) == N_COLOURS
+    assert figure.svg.count("stroke-opacity: 0.4") == 2
+    assert [each.name for each in figure.legend] == names[:N_COLOURS]
+    assert "pale" in figure.note
+    assert figure.probe["lowest"] < figure.probe["highest"]
+    (usual, *_) = threshold_section(view).blocks
+    assert isinstance(usual, Figure)
+    assert "cross-fitted" in usual.note
+    assert "pale" not in usual.note
+
+
+def test_what_each_adds_is_told_of_the_chosen_ensemble_where_that_is_quick(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    slow = ensemble_section(view_of(run, QI, complete_learners(run, "QI")))
+    assert any(getattr(block, "caption", "") == "What each adds to a convex mixture" for block in slow.blocks)
+    assert "None of the ensembles above" in notes(slow.blocks)
+    shutil.rmtree(run.root / "ensembles")
+    ensemble(run, "QI", "greedy")
+    quick = ensemble_section(view_of(run, QI, complete_learners(run, "QI")))
+    (table,) = [block for block in quick.blocks if getattr(block, "caption", "").startswith("What each adds")]
+    assert isinstance(table, Table)
+    assert table.caption == "What each adds to greedy"
+    explained = explain(run, "QI", ["greedy"])["QI greedy: what each base learner adds"]
+    assert [row[2].text for row in table.rows] == [say(value) for value in explained["without"]]
+    assert not notes(quick.blocks)
+
+
+def test_students_stand_in_the_report_with_what_dev_says_of_them(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    distil(run, Distillation(task="QI", student="lexical-linear", name="small"))
+    assert relstack("leaderboard", "--run", run.root).exit_code == 0
+    (entry,) = [each for each in Leaderboard.read_csv(run.leaderboard_file).entries if each.kind == "student"]
+    head, line = Tables(report(run, n_rows=10).read_text(encoding="utf-8")).tables["Students of QI"]
+    shown = dict(zip(head, line, strict=True))
+    assert (shown["model"], shown["F1 on dev"], shown["cut"]) == (
+        "student/small",
+        say(entry.dev_f1),
+        say(entry.threshold),
+    )
+    assert "Students of QI" not in Tables((finished_run / "report.html").read_text(encoding="utf-8")).tables
 
 
 def test_the_chosen_cut_and_the_curve_s_top_are_named(view: TaskView) -> None:
@@ -250,6 +315,7 @@ def test_errors_come_first_by_how_wrong_then_disputes_then_a_sample() -> None:
     wrong = (pool.rows["label"] != pool.rows["decision"]).to_numpy()
     choice = choose_rows(pool, 1000, seed=0)
     errors, disputed, drawn = choice.kinds
+    assert sum(kind.there for kind in choice.kinds) == len(pool.rows), "the counts add up"
     assert (errors.shown, errors.there) == (min(600, int(wrong.sum())), int(wrong.sum()))
     assert sum(kind.shown for kind in choice.kinds) == len(set(choice.positions)) == 1000
     first = choice.positions[: errors.shown]
@@ -287,6 +353,8 @@ def test_300000_rows_make_a_small_file_that_says_how_many_it_shows() -> None:
     assert len(found.rows()[0]["id"]) == SHOWN
     lines = {line[1]: line[2:] for line in found.tables["Which rows are in this file"][1:]}
     assert lines["all"] == [f"{SHOWN:,}", f"{MANY:,}"]
+    counts = [[int(word.replace(",", "")) for word in words] for kind, words in lines.items() if kind != "all"]
+    assert np.sum(counts, axis=0).tolist() == [SHOWN, MANY]
     n_errors = int((pool.rows["label"] != pool.rows["decision"]).sum())
     assert lines["errors, the worst first"] == ["12,000", f"{n_errors:,}"]
 

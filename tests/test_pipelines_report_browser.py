@@ -1,16 +1,20 @@
 """The report in a real browser, opened from disk: filters, sorting, paging, light and dark, two widths, no network."""
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from pages import HOSTILE, made_up_pool, page_of
 
+from pipelines.report.blocks import Section, table_of
 from pipelines.report.rendering import render
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -120,6 +124,36 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows with ids that are text, in languages that browsers call something else or nothing, one right to left."""
+    pool = made_up_pool(400)
+    rows = pool.rows.assign(
+        id=[f"Row-A{number}" for number in range(400)], language=["vn", "ar", "unk", "nobody knows"] * 100
+    )
+    rows.loc[rows["language"] == "ar", "query"] = "\u062d\u0630\u0627\u0621"
+    rows.loc[rows["language"] == "ar", "target"] = "shoes"
+    file = tmp_path_factory.mktemp("strange") / "strange.html"
+    file.write_text(render(page_of(replace(pool, rows=rows), n_rows=400)), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with a table of figures that a phone is too narrow for, one that it is not, and one of sentences."""
+    figures = pd.DataFrame({"model": [45 * "m"], **{f"figure {number}": [0.5] for number in range(9)}})
+    small = pd.DataFrame({"model": ["a"], "f1": [0.5]})
+    said = [["a point", "warning", 12 * "found in the files ", 12 * "do this and that "]]
+    sentences = table_of(
+        pd.DataFrame(said, columns=["point", "verdict", "found", "advice"]), "Verdicts", style="stacked"
+    )
+    section = Section("words", "Words", "", (table_of(figures, "Wide"), table_of(small, "Small"), sentences))
+    page = page_of(made_up_pool(50), n_rows=50)
+    file = tmp_path_factory.mktemp("wide") / "wide.html"
+    file.write_text(render(replace(page, tasks={"QC": (section,)})), encoding="utf-8")
+    return file
+
+
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_part_fits_is_readable_and_asks_for_nothing(
@@ -130,8 +164,7 @@ def test_every_part_fits_is_readable_and_asks_for_nothing(
             visit.page.get_by_role("link", name=part, exact=True).click()
             if part == "Rows":
                 visit.page.wait_for_selector("#rows-table tbody tr")
-            for each in visit.page.query_selector_all("article:not([hidden]) summary"):
-                each.click()
+            visit.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= size[0], part
             contrasts = visit.page.evaluate(CONTRASTS)
             assert len(contrasts) > MANY_TEXTS
@@ -283,6 +316,87 @@ def test_the_threshold_s_slider_tells_f1_by_keyboard(browser: Any, report: Path)
         slider.press("Home")
         assert "At 0.00: F1" in visit.page.inner_text(".probe output")
         assert "recall 1.0000" in visit.page.inner_text(".probe output")
+
+
+def test_a_text_id_is_found_in_either_case(browser: Any, strange: Path) -> None:
+    with Visit(browser, strange) as visit:
+        visit.rows()
+        visit.choose("outcome", "")
+        for word in ("Row-A17", "row-a17"):
+            visit.page.fill("[name=text]", word)
+            assert visit.column("id") == ["Row-A17"]
+
+
+def test_words_say_their_language_and_find_their_direction(browser: Any, strange: Path) -> None:
+    with Visit(browser, strange) as visit:
+        visit.rows()
+        visit.choose("outcome", "")
+        tags = {}
+        for language in ("vn", "ar", "unk", "nobody knows"):
+            visit.choose("language", language)
+            tags[language] = visit.page.get_attribute("#rows-table [data-label=query]", "lang")
+        assert tags == {"vn": "vi", "ar": "ar", "unk": "", "nobody knows": ""}
+        visit.choose("language", "ar")
+        directions = "(each) => getComputedStyle(each).direction"
+        assert visit.page.eval_on_selector("#rows-table [data-label=query]", directions) == "rtl"
+        assert visit.page.eval_on_selector("#rows-table [data-label=target]", directions) == "ltr"
+
+
+def test_tables_are_stops_only_where_they_are_wider_than_their_place(browser: Any, wide: Path) -> None:
+    stops = """() => [...document.querySelectorAll(".scroll")].filter((each) => each.checkVisibility())
+      .map((each) => [each.scrollWidth > each.clientWidth, each.tabIndex === 0, each.role === "region",
+                      Boolean(each.ariaLabel)])"""
+    with Visit(browser, wide, size=PHONE) as visit:
+        visit.page.wait_for_selector("[role=region]")
+        on_phone = visit.page.evaluate(stops)
+        assert [True] * 4 in on_phone
+        assert [False] * 4 in on_phone
+        assert all(len(set(each)) == 1 for each in on_phone)
+        visit.page.set_viewport_size({"width": 1600, "height": 900})
+        visit.page.wait_for_selector("[role=region]", state="detached")
+        assert visit.page.evaluate(stops) == [[False] * 4] * len(on_phone)
+
+
+def test_a_phone_shows_sentences_whole_and_leaves_figures_their_room(browser: Any, wide: Path) -> None:
+    with Visit(browser, wide, size=PHONE) as visit:
+        cells = visit.page.eval_on_selector_all(
+            ".stacked td, .stacked tbody th",
+            "(all) => all.map((each) => { const box = each.getBoundingClientRect(); return [box.left, box.right]; })",
+        )
+        assert all(left >= 0 and right <= PHONE[0] for left, right in cells)
+        assert all(right - left > 0.8 * PHONE[0] for left, right in cells)
+        assert visit.page.eval_on_selector(".plain tbody th", "(each) => each.offsetWidth") <= 0.4 * PHONE[0] + 1
+        assert visit.page.eval_on_selector(".stacked", "(each) => each.ariaLabel ?? each.role") == "table"
+
+
+@pytest.mark.parametrize(("size", "is_open"), [(DESKTOP, True), (PHONE, False)])
+def test_filters_are_open_where_there_is_room(
+    browser: Any, strange: Path, size: tuple[int, int], *, is_open: bool
+) -> None:
+    with Visit(browser, strange, size=size) as visit:
+        visit.rows()
+        assert visit.page.is_visible("#filters") == is_open
+        if not is_open:
+            first = visit.page.eval_on_selector("#rows-table tbody tr", "(each) => each.getBoundingClientRect().top")
+            visit.page.click("#narrow summary")
+            assert visit.page.is_visible("#filters")
+            after = visit.page.eval_on_selector("#rows-table tbody tr", "(each) => each.getBoundingClientRect().top")
+            assert after - first > size[1] / 3
+
+
+def test_a_curve_is_drawn_for_any_model_that_is_chosen(browser: Any, report: Path) -> None:
+    with Visit(browser, report) as visit:
+        points = "document.querySelector('.probe-curve').getAttribute('points')"
+        before = visit.page.evaluate(points)
+        assert len(before.split()) == 101
+        probe = json.loads(str(visit.page.get_attribute("[data-probe]", "data-probe")))
+        other = next(name for name in probe["models"] if name != probe["chosen"])
+        visit.page.get_by_role("combobox", name="Model").select_option(other)
+        assert visit.page.evaluate(points) != before
+        heights = [float(each.split(",")[1]) for each in visit.page.evaluate(points).split()]
+        f1 = probe["models"][other]["f1"]
+        assert int(np.argmin(heights)) == int(np.argmax(f1))
+        assert probe["top"] <= min(heights) < max(heights) <= probe["bottom"]
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])

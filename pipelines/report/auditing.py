@@ -75,4 +75,4 @@ def _verdict_table(found: list[Audited]) -> Table:
         (point, Cell(verdict.text, tone=each.level), *words)
         for (point, verdict, *words), each in zip(table.rows, verdicts, strict=True)
     )
-    return Table(table.caption, table.head, rows, table.numeric)
+    return Table(table.caption, table.head, rows, table.numeric, style="stacked")

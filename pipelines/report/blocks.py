@@ -9,6 +9,7 @@ import pandas as pd
 
 Words = Callable[[Any], str]
 Tone = Literal["", "ok", "note", "warning", "fault"]
+Style = Literal["plain", "heat", "bars", "stacked"]
 
 NOTHING, MINUS = "–", "−"
 
@@ -31,7 +32,8 @@ class Table:
     numeric
         Per column, whether its cells are figures, which stand right.
     style
-        "heat" tints cells by their level, "bars" draws it as a bar.
+        "heat" tints cells by their level, "bars" draws it as a bar; "stacked" is for sentences: on a phone the cells of
+        a row stand below each other.
     folded
         Shown only when asked for.
     """
@@ -40,7 +42,7 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
-    style: Literal["plain", "heat", "bars"] = "plain"
+    style: Style = "plain"
     folded: bool = False
 
 
@@ -62,6 +64,8 @@ class Figure:
         What the chart shows, in a sentence.
     probe
         Curves that a reader may ask for a value, as plain values; empty for a chart that only stands there.
+    note
+        A sentence below it: how it is to be read.
     """
 
     title: str
@@ -70,6 +74,7 @@ class Figure:
     table: Table
     legend: tuple[Legend, ...] = ()
     probe: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def table_of(
     *,
     words: Mapping[str, Words] | None = None,
     tinted: Sequence[str] = (),
-    style: Literal["plain", "heat", "bars"] = "plain",
+    style: Style = "plain",
     folded: bool = False,
 ) -> Table:
     """The table of a frame: its columns become the head, underscores become spaces.
@@ -108,7 +113,8 @@ def table_of(
     words
         Column -> how its values are written; the others as `say` does.
     tinted
-        Columns whose values give the cells their level, from the lowest of them all (0) to the highest (1).
+        Columns whose values give the cells their level: from the lowest of them all (0) to the highest (1); bars begin
+        at the value 0.
 
     Examples
     --------
@@ -116,7 +122,7 @@ def table_of(
     >>> [(cell.text, cell.level) for _, cell in table.rows]
     [('0.5000', 0.0), ('1.0000', 1.0)]
     """
-    chosen, levels = words or {}, _levels(frame[list(tinted)])
+    chosen, levels = words or {}, (_lengths if style == "bars" else _levels)(frame[list(tinted)])
     columns = [
         [
             Cell(chosen.get(name, say)(value), None if name not in levels or np.isnan(level) else float(level))
@@ -195,3 +201,11 @@ def _levels(frame: pd.DataFrame) -> dict[str, np.ndarray]:
     low, high = np.nanmin(values), np.nanmax(values)
     levels = (values - low) / (high - low) if high > low else np.where(np.isnan(values), np.nan, 0.5)
     return dict(zip(frame.columns, levels.T, strict=True))
+
+
+def _lengths(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The values of a frame as shares of its highest, by column: how long their bars are; none below 0."""
+    values = frame.to_numpy(dtype=np.float64)
+    highest = np.nanmax(values, initial=0.0)
+    lengths = np.where(values < 0, np.nan, values / highest if highest > 0 else 0.0 * values)
+    return dict(zip(frame.columns, lengths.T, strict=True))

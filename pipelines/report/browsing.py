@@ -53,7 +53,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of rows in the page: how many of how many are shown."""
+    """One kind of rows in the page: how many of how many are shown. No row is of two kinds, every row is of one."""
 
     words: str
     shown: int
@@ -112,8 +112,8 @@ def choose_rows(pool: Pool, n_rows: int, *, seed: int) -> Choice:
     drawn = np.random.default_rng(seed).choice(rest, size=n_right - n_disputed, replace=False)
     kinds = (
         Kind("errors, the worst first", n_errors, len(errors)),
-        Kind("rows decided rightly, those that base learners dispute most", n_disputed, len(right)),
-        Kind("of the rest, drawn at random", len(drawn), len(rest)),
+        Kind("decided rightly: what base learners dispute most", n_disputed, n_disputed),
+        Kind("decided rightly: the others, drawn at random", len(drawn), len(rest)),
     )
     return Choice(np.concatenate([errors[:n_errors], disputed, np.sort(drawn)]).astype(np.intp), kinds)
 

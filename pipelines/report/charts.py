@@ -26,6 +26,7 @@ PAGE_COLOURS = {
 
 WIDTH, HEIGHT, ROW = 5.2, 3.4, 0.3  # inches of 72 pixels, as on a phone; a row of the interval chart
 POINTS_PER_INCH = 72
+PALE = 0.4  # opacity
 
 UNWANTED = tuple(
     re.compile(pattern, flags=re.DOTALL)
@@ -41,7 +42,10 @@ UNWANTED = tuple(
 
 @dataclass(frozen=True)
 class Drawn:
-    """An SVG, and where its axes lie in it: `left`, `right` in pixels for the values `low`, `high`."""
+    """An SVG, and where its axes lie in it, in pixels.
+
+    `left` and `right` stand for the values `low` and `high`, `bottom` and `top` for `lowest` and `highest`.
+    """
 
     svg: str
     left: float
@@ -50,6 +54,8 @@ class Drawn:
     bottom: float
     low: float
     high: float
+    lowest: float
+    highest: float
 
 
 def intervals(
@@ -71,10 +77,10 @@ def intervals(
 def curves(
     name: str, lines: Mapping[str, pd.DataFrame], *, x: str, y: str, labels: tuple[str, str], mark: float | None = None
 ) -> Drawn:
-    """A line per name, `y` over `x`, in the page's colours in turn; `mark` is a place on the x axis to point at."""
+    """A line per name, `y` over `x`, pale where colours run out; `mark` is a place on the x axis to point at."""
     with _drawing(name, height=HEIGHT) as (figure, axes):
         for number, frame in reversed(list(enumerate(lines.values()))):
-            colour = COLOURS[number % N_COLOURS]
+            colour = COLOURS[number] if number < N_COLOURS else (MUTED, PALE)
             axes.plot(frame[x], frame[y], color=colour, linewidth=2.4 if number == 0 else 1.4)
         if mark is not None:
             axes.axvline(mark, color=INK, linewidth=1, linestyle=(0, (4, 3)))
@@ -149,7 +155,7 @@ def _drawn(figure: "Drawing", axes: "Axes") -> Drawn:
     box = axes.get_window_extent()  # after the layout was made; from the bottom, in dots of the figure
     scale = POINTS_PER_INCH / figure.dpi
     height = figure.get_figheight() * POINTS_PER_INCH
-    low, high = axes.get_xlim()
+    (low, high), (lowest, highest) = axes.get_xlim(), axes.get_ylim()
     return Drawn(
         _themed(written.getvalue()),
         left=box.x0 * scale,
@@ -158,6 +164,8 @@ def _drawn(figure: "Drawing", axes: "Axes") -> Drawn:
         bottom=height - box.y0 * scale,
         low=low,
         high=high,
+        lowest=lowest,
+        highest=highest,
     )
 
 

@@ -1,6 +1,6 @@
 """What a task's scores are worth as probabilities and where they are cut; how training went."""
 
-from itertools import islice
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,21 @@ from pipelines.report.views import TaskView
 
 TABLE_STEP = 5  # of the curve's cuts, in the table behind the chart
 PROBE_DIGITS = 4
+ONE_CUT = (
+    "A curve cuts all rows at one threshold. The leaderboard's F1 is cross-fitted: every fold is cut where the others "
+    "say, so the two differ a little."
+)
+PALE = " The first have a colour, the other models are pale; the one chosen above is dotted."
 
 
 def threshold_section(view: TaskView) -> Section:
     """F1 over the threshold, with the chosen cut."""
     chosen = view.chosen
     curve_of = {each.name: cut_curve(view.train.labels, each.scores) for each in view.judged}
-    shown = {name: curve_of[name] for name in _first(view)}
+    names = [chosen.name, *(each.name for each in view.judged if each.name != chosen.name)]
     drawn = curves(
         f"{view.task.name}-cuts",
-        shown,
+        {name: curve_of[name] for name in names},
         x="threshold",
         y="f1",
         labels=("threshold", "F1, out of fold"),
@@ -41,8 +46,9 @@ def threshold_section(view: TaskView) -> Section:
         label,
         drawn.svg,
         _curve_table(curve_of),
-        legend=_legend(shown),
+        legend=_legend(names[:N_COLOURS]),
         probe=_probe(drawn, curve_of, chosen.name, {each.name: each.cuts.overall for each in view.judged}),
+        note=ONE_CUT + (PALE if len(names) > N_COLOURS else ""),
     )
     metric = cut_metric(view.task.metric)
     lead = f"{chosen.name} is cut at {chosen.cuts.overall:.3f}, the mean of the best cuts of bootstrap draws. "
@@ -93,18 +99,12 @@ def learning_section(view: TaskView) -> Section:
     return Section("learning", title, "On rows carved from each fold's own training side.", tuple(blocks))
 
 
-def _first(view: TaskView) -> list[str]:
-    """The chosen model and the best of the others, as many as there are colours."""
-    names = [view.chosen.name, *(each.name for each in view.judged if each.name != view.chosen.name)]
-    return list(islice(names, N_COLOURS))
-
-
 def _best_learner(view: TaskView) -> str:
     return next(each.name for each in view.judged if each.kind == "base")
 
 
-def _legend(lines: dict[str, pd.DataFrame]) -> tuple[Legend, ...]:
-    return tuple(Legend(name, number % N_COLOURS) for number, name in enumerate(lines))
+def _legend(names: Iterable[str]) -> tuple[Legend, ...]:
+    return tuple(Legend(name, number % N_COLOURS) for number, name in enumerate(names))
 
 
 def _curve_table(curve_of: dict[str, pd.DataFrame]) -> Table:
@@ -123,6 +123,8 @@ def _probe(drawn: Drawn, curve_of: dict[str, pd.DataFrame], chosen: str, cuts: d
         "bottom": drawn.bottom,
         "low": drawn.low,
         "high": drawn.high,
+        "lowest": drawn.lowest,
+        "highest": drawn.highest,
         "chosen": chosen,
         "models": {
             name: {

@@ -1,18 +1,20 @@
 """How a task's base learners go together: correlation, disagreement, weights, what each adds."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from competition.errors import CompetitionError
 from oof.crossfit import cross_fit
 from oof.readers import read_combiner
-from pipelines.ensembling import make_combiner
+from pipelines.ensembling import Gathered, make_combiner
 from pipelines.explaining import contributions, member_tables
 from pipelines.report.blocks import Block, Note, Section, Table, share, signed, table_of
 from pipelines.report.figures import correlations, disagreements
 from pipelines.report.views import TaskView
 
-YARDSTICK = "convex"
-"""The combiner that says what each learner adds: a fit takes a second, where the tuned ones take minutes."""
+SLOW, YARDSTICK = ("stack", "blend"), "convex"
+"""Ensembles whose fit takes minutes, and the combiner that says in their place what each learner adds."""
 
 
 def agreement_section(view: TaskView) -> Section:
@@ -69,15 +71,28 @@ def _weight_table(title: str, frame: pd.DataFrame) -> Table:
 
 
 def _what_each_adds(view: TaskView) -> tuple[Block, ...]:
-    train, seed = view.train, view.run.settings().seed
+    """What each member adds to the chosen ensemble, or to the yardstick where that one takes long to fit."""
+    chosen, seed = view.chosen, view.run.settings().seed
+    gathered = _only(view.gathered, chosen.learners)
+    train = gathered.frames["train"]
     if train.n_learners == 1:
-        return (Note(f"{train.learners[0]} is the only base learner: all comes from it."),)
-    combiner = make_combiner(YARDSTICK, view.gathered.frames, seed=seed)
-    decisions = cross_fit(combiner, train).decisions
-    table = contributions(view.gathered, YARDSTICK, decisions, seed=seed)
-    words = {"adds": signed, "low": signed, "high": signed}
+        return (Note(f"{train.learners[0]} is the only base learner of {chosen.name}: all comes from it."),)
+    if chosen.name not in SLOW:
+        return (_adds(contributions(gathered, chosen.name, chosen.decisions, seed=seed), chosen.name),)
+    decisions = cross_fit(make_combiner(YARDSTICK, gathered.frames, seed=seed), train).decisions
+    table = contributions(gathered, YARDSTICK, decisions, seed=seed)
     note = (
-        "Told by a convex blend, which is fitted again without each learner in turn; for the ensembles above "
-        f"themselves, which takes longer: relstack ensemble explain --run {view.run.root} --task {view.task.name}"
+        f"None of the ensembles above, but a convex mixture of all base learners of {chosen.name}, fitted again "
+        "without each in turn. Of the ensembles themselves, which takes longer: "
+        f"relstack ensemble explain --run {view.run.root} --task {view.task.name}"
     )
-    return (table_of(table, "F1 of the blend without a learner, and what it adds", words=words), Note(note))
+    return (_adds(table, "a convex mixture"), Note(note))
+
+
+def _only(gathered: Gathered, learners: tuple[str, ...]) -> Gathered:
+    frames = {split: frame.with_learners(learners) for split, frame in gathered.frames.items()}
+    return replace(gathered, frames=frames)
+
+
+def _adds(table: pd.DataFrame, to: str) -> Table:
+    return table_of(table, f"What each adds to {to}", words={"adds": signed, "low": signed, "high": signed})

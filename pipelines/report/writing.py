@@ -16,6 +16,7 @@ from pipelines.report.effort import effort_section
 from pipelines.report.members import agreement_section, ensemble_section
 from pipelines.report.quality import breakdown_section, confusion_section, leaderboard_section
 from pipelines.report.rendering import Browsed, Page, render
+from pipelines.report.students import student_section
 from pipelines.report.views import TaskView, views_of
 from pipelines.run_folder import RunFolder
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 SECTIONS: tuple[Callable[[TaskView], Section], ...] = (
     leaderboard_section,
+    student_section,
     breakdown_section,
     confusion_section,
     agreement_section,
@@ -32,7 +34,7 @@ SECTIONS: tuple[Callable[[TaskView], Section], ...] = (
     learning_section,
     audit_section,
 )
-"""What is said of every task, in the order of the page. A new section is one more entry."""
+"""What is said of every task, in the order of the page; one without blocks is left out. A new section is an entry."""
 
 MB = 1e6
 
@@ -78,7 +80,7 @@ def make_page(run: RunFolder, *, n_rows: int) -> Page:
             for section in SECTIONS:
                 made.append(section(view))
                 advance(1)
-            tasks[view.task.name] = tuple(made)
+            tasks[view.task.name] = tuple(each for each in made if each.blocks)
     return Page(
         title=run.root.resolve().name,
         facts=_facts(run, views),

@@ -75,16 +75,22 @@ function startProbe(chart) {
   const slider = element("input", { type: "range", min: 0, max: steps, step: 1, "aria-label": "Threshold" });
   const model = element("select", { "aria-label": "Model" }, ...names.map((name) => option(name, name)));
   const told = element("output");
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  line.classList.add("probe-line");
-  $("svg", chart).append(line);
+  const drawn = (name, kind) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    made.classList.add(kind);
+    $("svg", chart).append(made);
+    return made;
+  };
+  const line = drawn("line", "probe-line"), dots = drawn("polyline", "probe-curve");
   const place = (value) => probe.left + ((value - probe.low) / (probe.high - probe.low)) * (probe.right - probe.left);
+  const height = (value) => probe.bottom - ((value - probe.lowest) / (probe.highest - probe.lowest)) * (probe.bottom - probe.top);
   const digits = (value) => (value === null ? "–" : value.toFixed(4));
   const tell = () => {
     const at = Number(slider.value), threshold = at / steps, curve = probe.models[model.value];
     for (const [key, value] of [["x1", place(threshold)], ["x2", place(threshold)], ["y1", probe.top], ["y2", probe.bottom]]) {
       line.setAttribute(key, value);
     }
+    dots.setAttribute("points", curve.f1.map((value, step) => `${place(step / steps)},${height(value)}`).join(" "));
     slider.setAttribute("aria-valuetext", `threshold ${threshold.toFixed(2)}, F1 ${digits(curve.f1[at])}`);
     told.textContent = `At ${threshold.toFixed(2)}: F1 ${digits(curve.f1[at])}, precision ${digits(curve.precision[at])}, ` +
       `recall ${digits(curve.recall[at])}. ${model.value} is cut at ${curve.cut.toFixed(3)}.`;
@@ -98,10 +104,27 @@ function startProbe(chart) {
   tell();
 }
 
+// A table that is wider than its place is a stop for the keyboard, which can scroll it then; the others are none.
+
+function startScrolling() {
+  const look = (place) => {
+    const wide = { role: "region", tabindex: "0", "aria-label": $("caption", place).textContent };
+    for (const [key, value] of Object.entries(wide)) {
+      if (place.scrollWidth > place.clientWidth) place.setAttribute(key, value);
+      else place.removeAttribute(key);
+    }
+  };
+  const watch = new ResizeObserver((seen) => new Set(seen.map((each) => each.target.closest(".scroll"))).forEach(look));
+  for (const place of $$(".scroll")) for (const each of [place, $("table", place)]) watch.observe(each);
+}
+
 // The rows. They are unpacked when they are first looked at; only one page of them is ever in the document.
 
 const OUTCOMES = { fp: "false positive", fn: "false negative", right: "right" };
 const WORST = "worst errors first";
+
+// What a browser calls a language, "" where that is not known.
+const tagged = (language) => ({ vn: "vi", unk: "" })[language] ?? (/^[a-z]{2,3}(-[a-z0-9]+)*$/i.test(language) ? language : "");
 
 async function unpacked() {
   const bytes = Uint8Array.from(atob($("#packed-rows").textContent), (letter) => letter.charCodeAt(0));
@@ -117,6 +140,7 @@ class TaskRows {
       const found = data.scores.slice(0, data.learners).map((column) => column[row]);
       return (Math.max(...found) - Math.min(...found)) / 1000;
     });
+    this.lowerId = data.id.map((text) => text.toLowerCase());
     this.lower = Object.fromEntries(["query", "query_en", "target"].map((name) => [name, data[name].names.map((text) => text.toLowerCase())]));
   }
 
@@ -133,7 +157,7 @@ class TaskRows {
   matching(words) {
     const tests = words.map((word) => {
       const found = Object.entries(this.lower).map(([name, texts]) => [this[name].codes, texts.map((text) => text.includes(word))]);
-      return (row) => this.id[row] === word || found.some(([codes, hits]) => hits[codes[row]]);
+      return (row) => this.lowerId[row] === word || found.some(([codes, hits]) => hits[codes[row]]);
     });
     return (row) => tests.every((test) => test(row));
   }
@@ -184,8 +208,16 @@ class Browser {
     this.form.addEventListener("reset", () => setTimeout(() => { this.takeTask(); this.update(); }));
     $("#rows-per-page").addEventListener("change", () => this.update());
     for (const button of $$("[data-page]")) button.addEventListener("click", () => this.turn(button.dataset.page));
-    for (const part of ["#filters", "#rows-region", "#rows-pages"]) $(part).hidden = false;
+    for (const part of ["#narrow", "#rows-region", "#rows-pages"]) $(part).hidden = false;
+    this.fold(matchMedia("(min-width: 44.01rem)"));
     this.update();
+  }
+
+  // Filters would fill a phone before its first row.
+  fold(wide) {
+    const show = () => { $("#narrow").open = wide.matches; };
+    wide.addEventListener("change", show);
+    show();
   }
 
   get task() { return this.tasks[Number(this.form.elements.task.value)]; }
@@ -265,7 +297,12 @@ class Browser {
     const query = cell("query", task.text("query", row));
     if (english && english !== task.text("query", row)) query.append(element("span", { class: "english", lang: "en" }, english));
     const target = cell("target", ...breaking(task.text("target", row)));
-    for (const each of [query, target]) each.classList.add("words");
+    for (const each of [query, target]) {
+      each.classList.add("words");
+      each.dir = "auto";
+    }
+    query.lang = tagged(task.text("language", row));
+    target.lang = ""; // the row's language is its query's
     const scores = task.models.map((name, model) => {
       const score = cell(name, task.score(model, row).toFixed(3));
       score.classList.add("score", "figure-cell");
@@ -296,5 +333,6 @@ async function startRows() {
 }
 
 startTheme();
+startScrolling();
 for (const chart of $$("[data-probe]")) startProbe(chart);
 startParts();
