@@ -3,7 +3,6 @@
 Lock files stay, empty as they are: deleting one that somebody waits for would let two in.
 """
 
-import os
 import re
 import socket
 from collections.abc import Iterable, Iterator
@@ -31,6 +30,7 @@ from competition.errors import CompetitionError, Fault
 from oof.store import PartKey, train_command
 from pipelines.config import Recipe
 from pipelines.ensembling import complete_learners, ensembles
+from pipelines.locks import is_alive
 from pipelines.run_artefacts import artefacts
 from pipelines.run_folder import RunFolder
 from pipelines.weights import cache_dir
@@ -167,18 +167,8 @@ def _there(path: Path, reason: str, lock: Path) -> list[Freeable]:
 def _temporary(run: RunFolder) -> Iterator[Freeable]:
     for path in sorted(run.root.rglob(f".*{TEMPORARY}")):
         owner = OWNED.search(path.name)
-        if owner and owner["host"] == socket.gethostname() and not _lives(int(owner["pid"])):
+        if owner and owner["host"] == socket.gethostname() and not is_alive(int(owner["pid"])):
             yield Freeable(path, f"half written by process {owner['pid']}, which is gone")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
 
 
 def _studies(run: RunFolder) -> Iterator[Freeable]:

@@ -60,3 +60,22 @@ def _holder(note: Path) -> str:
         return note.read_text(encoding="utf-8") or "another process"
     except FileNotFoundError:  # it has the lock since this moment
         return "another process"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine works; one that has ended and waits for being noticed does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False  # it cannot be told
+    return words.rpartition(")")[2].split()[0] == "Z"  # after the command's name, which may hold anything

@@ -13,7 +13,9 @@ import pandas as pd
 from pipelines.engines.processes import last_lines
 from pipelines.job_state import SILENT_SECONDS, JobState, read_state
 from pipelines.jobs import ENSEMBLE, TRAIN, Job, job_graph
+from pipelines.locks import is_alive
 from pipelines.run_folder import RunFolder
+from pipelines.timing import duration
 
 DONE, RUNNING, FAILED, STOPPED, WAITING = "done", "running", "failed", "stopped", "waiting"
 COLUMNS = ("job", "state", "percent", "seconds", "attempts", "host", "detail")
@@ -78,7 +80,7 @@ def time_left(lines: Sequence[JobLine]) -> str:
     work = sum(max(0.0, known.get((x.job.kind, x.job.learner), guess) - _so_far(x)) for x in rest)
     strange = sorted({x.job.learner for x in rest if (x.job.kind, x.job.learner) not in known})
     told = f"; nothing is known yet of {', '.join(strange)}: the others' mean stands in" if strange else ""
-    return f"{words}: about {_clock(work / slots)} with {slots} at a time{told}"
+    return f"{words}: about {duration(work / slots)} with {slots} at a time{told}"
 
 
 def file_system_now(folder: Path) -> float:
@@ -119,24 +121,7 @@ def _word(state: JobState, job: Job, silent_seconds: float) -> str:
 
 def _may_live(state: JobState) -> bool:
     """False if the job worked on this machine and its process is gone."""
-    if state.host != socket.gethostname():
-        return True
-    try:
-        os.kill(state.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return not _is_zombie(state.pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits for being noticed; where that cannot be told, it has not."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return words.rpartition(")")[2].split()[0] == "Z"  # after the command's name, which may hold anything
+    return state.host != socket.gethostname() or is_alive(state.pid)
 
 
 def _detail(run: RunFolder, state: JobState) -> str:
@@ -155,18 +140,3 @@ def _measured(run: RunFolder, job: Job) -> float | None:
 
 def _so_far(line: JobLine) -> float:
     return line.seconds or 0.0 if line.state == RUNNING else 0.0
-
-
-def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds.
-
-    Examples
-    --------
-    >>> _clock(3725)
-    '1 h 2 min'
-    >>> _clock(65)
-    '1 min 5 s'
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

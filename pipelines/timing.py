@@ -78,3 +78,16 @@ def read_timings(path: Path) -> pd.DataFrame:
     for name in COLUMNS[1:]:
         table[name] = pd.to_numeric(table[name], errors="coerce")
     return table.dropna(ignore_index=True)
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds.
+
+    Examples
+    --------
+    >>> duration(3725), duration(65), duration(9.6)
+    ('1 h 2 min', '1 min 5 s', '10 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -158,7 +158,7 @@ def test_time_left_counts_jobs_by_what_their_learner_took(run: RunFolder) -> Non
     jobs = {job.name: job for job in job_graph(run, ["QI"], ["lexical"])}
     done = [JobLine(jobs[name], "done", seconds=seconds) for name, seconds in zip(NAMES, (50, 70), strict=False)]
     running = JobLine(jobs[NAMES[2]], "running", seconds=20)
-    assert time_left([*done, running]) == "1 of 3 jobs remain: about 0 min 40 s with 1 at a time"
+    assert time_left([*done, running]) == "1 of 3 jobs remain: about 40 s with 1 at a time"
     stack = JobLine(jobs["ensemble.QI.stack"], "waiting")
     said = time_left([*done, running, stack])
     assert said.startswith("2 of 4 jobs remain: about 1 min 40 s with 1 at a time")

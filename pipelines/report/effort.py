@@ -6,7 +6,7 @@ from oof.store import PartKey
 from pipelines.report.blocks import Block, Note, Section, Words, table_of
 from pipelines.report.views import TaskView
 from pipelines.run_folder import RunFolder
-from pipelines.timing import read_timings, timing_table
+from pipelines.timing import duration, read_timings, timing_table
 
 SECONDS: dict[str, Words] = {"seconds": "{:,.1f}".format, "peak_mb": "{:,.0f}".format}
 
@@ -17,7 +17,7 @@ def effort_section(run: RunFolder, views: list[TaskView]) -> Section:
     if table.empty:
         return Section("effort", "Time and memory", "", (Note("This run has no timings.csv."), *_parts(views)))
     total = float(table["seconds"].sum())
-    lead = f"{_duration(total)} in all, {table['peak_mb'].max():,.0f} MB at the most."
+    lead = f"{duration(total)} in all, {table['peak_mb'].max():,.0f} MB at the most."
     jobs = read_timings(run.timings_file)
     blocks: tuple[Block, ...] = (
         table_of(table, "Per stage, folds together", words=SECONDS, tinted=["seconds"], style="bars"),
@@ -43,17 +43,3 @@ def _part(view: TaskView, name: str) -> dict[str, object]:
         "rows_per_second": view.gathered.rates[name],
         "device": ", ".join(sorted({part.device for part in parts})),
     }
-
-
-def _duration(seconds: float) -> str:
-    """A duration in words.
-
-    Examples
-    --------
-    >>> _duration(42.0), _duration(4000)
-    ('42 s', '1 h 7 min')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -1,10 +1,10 @@
 """The report stage: everything about a finished run in one HTML file."""
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from competition.artefacts import write_text
 from competition.errors import CompetitionError, Fault
 from competition.progress import progress
 from pipelines.report import N_ROWS
@@ -57,9 +57,7 @@ def report(run: RunFolder, *, out: Path | None = None, n_rows: int = N_ROWS) -> 
     text = render(make_page(run, n_rows=n_rows))
     path = out or run.report_file
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text)
     log.info("report: %.1f MB, %s", path.stat().st_size / MB, path)
     return path
 
