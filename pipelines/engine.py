@@ -19,7 +19,7 @@ from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.scheduling import failure, stopping, work_off
 from pipelines.scoreboard import leaderboard
 from pipelines.timing import timed
-from pipelines.train import check_part
+from pipelines.train import check_part, record_recipes
 from submissions.leaderboard import Leaderboard
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def run_all(
     get_preset(settings.cleaning)
     with timed(run, "prepare"):
         prepare.prepare(run, settings)
-    run.add_recipes(settings.recipes, settings.overrides)
+    record_recipes(run, settings.recipes, settings.overrides)
     with timed(run, "split"):
         prepare.split(run)
     tasks = [task.name for task in run.tasks()]

@@ -21,7 +21,7 @@ from competition.parquet_files import Kind, read_frame
 from competition.rows import digest_rows
 from competition.tasks import SPLITS, Task
 from oof.store import Origin, PartStore
-from pipelines.config import Recipe, Section, load_recipe, read_toml, shown
+from pipelines.config import Recipe, Section, learner_name, load_recipe, read_toml, shown
 from pipelines.locks import alone
 from pipelines.secrets import refuse_secrets
 
@@ -119,6 +119,10 @@ class RunFolder:
     def report_file(self) -> Path:
         """The page that `relstack report` writes."""
         return self.root / "report.html"
+
+    def recipe_copy(self, learner: str) -> Path:
+        """The run's copy of a recipe that does not come with relstack."""
+        return self.root / "recipes" / f"{learner}.toml"
 
     def rows_file(self, task: str, split: str) -> Path:
         """Cleaned rows of one split."""
@@ -220,9 +224,10 @@ class RunFolder:
         CompetitionError
             There is no run here, or a recipe cannot be so; nothing is recorded then.
         """
-        known = self.settings().overrides  # refuses a folder that is no run, before a lock is left in it
+        before = self.settings()  # refuses a folder that is no run, before a lock is left in it
         for name in names:
-            load_recipe(name, (*known, *overrides))
+            load_recipe(name, (*before.overrides, *overrides))
+        _refuse_namesakes((*before.recipes, *names))
         with alone(self.settings_file):
             settings = self.settings()
             values = {
@@ -231,6 +236,11 @@ class RunFolder:
             }
             if settings.model_copy(update=values) != settings:
                 self.write_settings(settings.model_copy(update=values))
+            for path in (Path(name) for name in names if name.endswith(".toml")):
+                copy, text = self.recipe_copy(path.stem), path.read_text("utf-8")
+                if not copy.is_file() or copy.read_text("utf-8") != text:
+                    copy.parent.mkdir(exist_ok=True)
+                    write_text(copy, text)
 
     def tasks(self) -> list[Task]:
         """The tasks of the run that have rows."""
@@ -301,11 +311,16 @@ class RunFolder:
             )
         return load_folds(self.folds_folder(task), files[0].stem)
 
-    def recipe(self, learner: str) -> Recipe:
-        """The recipe of a base learner of this run, overrides applied."""
+    def recipe(self, learner: str, more: Sequence[str] = ()) -> Recipe:
+        """The recipe of a base learner of this run, its overrides and `more` applied.
+
+        Of a recipe file that is not where it was, or on another machine, the run's copy is read.
+        """
         settings = self.settings()
-        by_name = {Path(name).stem: name for name in settings.recipes}
-        return load_recipe(by_name.get(learner, learner), settings.overrides)
+        name = {learner_name(name): name for name in settings.recipes}.get(learner, learner)
+        if name.endswith(".toml") and not Path(name).is_file() and self.recipe_copy(learner).is_file():
+            name = str(self.recipe_copy(learner))
+        return load_recipe(name, (*settings.overrides, *more))
 
     def origin(self, task: str, recipe: Mapping[str, Any]) -> Origin:
         """What a part made now would be made from."""
@@ -351,6 +366,18 @@ def is_sealed(data: bytes) -> bool | None:
     if all(b" = " in line for line in lines):
         return None
     return lines[-1] == seal_line(b"".join(lines[:-1]).decode(errors="replace")).encode()
+
+
+def _refuse_namesakes(names: Sequence[str]) -> None:
+    """Refuse two recipes that would make parts under one name."""
+    files: dict[str, str] = {}
+    for name in names:
+        first = files.setdefault(learner_name(name), name)
+        if first != name and (not first.endswith(".toml") or Path(first).resolve() != Path(name).resolve()):
+            fault = Fault(name, f"its base learner would be called {learner_name(name)}, as that of {first}")
+            raise CompetitionError(
+                "two recipes have one name", faults=[fault], advice="give the recipe's file another name"
+            )
 
 
 def refuse_other_settings(old: RunSettings, new: RunSettings) -> None:

@@ -11,7 +11,7 @@ from pipelines.job_state import working
 from pipelines.jobs import ENSEMBLE, TRAIN, job_name
 from pipelines.run_folder import RunFolder
 from pipelines.timing import timed
-from pipelines.train import train
+from pipelines.train import record_recipes, train
 
 
 def train_folds(
@@ -26,9 +26,10 @@ def train_folds(
     overrides
         ``key=value`` of the recipe, recorded in the run as those of this base learner alone.
     """
-    run.add_recipes([model], [for_learner(each, learner_name(model)) for each in overrides])
+    learner = learner_name(model)
+    record_recipes(run, [model], [for_learner(each, learner) for each in overrides])
     for k in range(run.folds(task).plan.n_splits) if fold is None else [fold]:
-        key = PartKey(task, learner_name(model), k)
+        key = PartKey(task, learner, k)
         name = job_name(TRAIN, task, key.learner, k)
         with nullcontext() if run.parts.is_finished(key) else working(run, name), timed(run, f"train {key}"):
             part = train(run, key)

@@ -18,7 +18,7 @@ from competition.tasks import Task
 from oof.store import Origin, PartKey, PartManifest
 from oof.threshold import best_threshold
 from pipelines.augmenting import augmented, neighbour_space
-from pipelines.config import TRANSFORMERS, Recipe, learner_name, recipe_values
+from pipelines.config import TRANSFORMERS, Recipe, learner_name, load_recipe, recipe_values
 from pipelines.extra_rows import with_extra_rows
 from pipelines.locks import alone
 from pipelines.pretraining import begin_from, origin_values, other_tasks
@@ -139,6 +139,28 @@ def check_part(run: RunFolder, key: PartKey) -> None:
     values = origin_values(run, run.recipe(key.learner), key)
     if run.parts.is_finished(key):
         _refuse_other_origin(run, key, run.origin(key.task, values))
+
+
+def record_recipes(run: RunFolder, names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Record base learners and overrides in the run, unless finished parts were made by other recipes of their name.
+
+    Raises
+    ------
+    MismatchError
+        A part, of whatever task and fold, was made differently; nothing is recorded then.
+    """
+    settings = run.settings()
+    if set(names) <= set(settings.recipes) and set(overrides) <= set(settings.overrides):
+        return
+    recipes = {learner_name(name): run.recipe(learner_name(name), overrides) for name in settings.recipes}
+    recipes |= {learner_name(name): load_recipe(name, (*settings.overrides, *overrides)) for name in names}
+    for learner, recipe in recipes.items():
+        for task in run.tasks():
+            for fold in range(run.folds(task.name).plan.n_splits if learner in run.parts.learners(task.name) else 0):
+                key = PartKey(task.name, learner, fold)
+                if run.parts.is_finished(key):
+                    _refuse_other_origin(run, key, run.origin(task.name, origin_values(run, recipe, key)))
+    run.add_recipes(names, overrides)
 
 
 def _make(

@@ -12,11 +12,11 @@ from competition.sample import write_sample
 from competition.tasks import Task
 from oof.store import PartKey
 from pipelines.backbones.lexical import Lexical
-from pipelines.config import recipe_values
+from pipelines.config import recipe_path, recipe_values
 from pipelines.prepare import prepare, split
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.steps import train_folds
-from pipelines.train import job_table, part_keys, train
+from pipelines.train import job_table, part_keys, record_recipes, train
 
 KEY = PartKey("QI", "lexical", 1)
 
@@ -137,3 +137,27 @@ def test_a_recipe_that_cannot_be_is_not_recorded(run: RunFolder) -> None:
 def test_an_override_of_one_base_learner_leaves_the_others_alone(run: RunFolder) -> None:
     list(train_folds(run, "QI", "lexical", fold=0, overrides=["head.rounds=4"]))
     assert run.settings().overrides == ("lexical:head.rounds=5", "lexical:head.rounds=4")
+
+
+def test_what_contradicts_finished_parts_is_not_recorded(run: RunFolder, tmp_path: Path) -> None:
+    train(run, KEY)
+    before = run.settings_file.read_bytes()
+    with pytest.raises(MismatchError, match=r"head\.rounds"):
+        list(train_folds(run, "QI", "lexical", fold=0, overrides=["head.rounds=7"]))
+    with pytest.raises(MismatchError, match=r"head\.rounds"):
+        record_recipes(run, ["lexical-linear"], ["head.rounds=7"])
+    other = tmp_path / "lexical.toml"
+    other.write_text(recipe_path("lexical").read_text("utf-8"), "utf-8")
+    with pytest.raises(CompetitionError, match="two recipes have one name"):
+        list(train_folds(run, "QI", str(other), fold=0))
+    assert run.settings_file.read_bytes() == before
+
+
+def test_a_recipe_file_that_is_gone_is_read_from_the_run(run: RunFolder, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(recipe_path("lexical").read_text("utf-8"), "utf-8")
+    list(train_folds(run, "QI", str(mine), fold=0, overrides=["head.rounds=4"]))
+    recipe = run.recipe("mine")
+    mine.unlink()
+    assert run.recipe("mine") == recipe
+    assert job_table(run)["model"].tolist() == ["lexical", "mine"]
