@@ -71,11 +71,12 @@ def score(
     batch: int,
     **scorer: Any,
 ) -> None:
-    """Score pairs of any number: JSON Lines, CSV, TSV or Parquet with query and target; id, language, query_en if there.
+    """Score pairs of any number (JSON Lines, CSV, TSV or Parquet): query, target; id, language, query_en if there.
 
-    The contest's own columns and files do too, as `predict` reads them. Writes id, score (probability of label 1) and decision in the order of the pairs; a pair without an id gets its
-    line number. A file is checked before anything is scored. Of standard input (-) to standard output, the scores of
-    the batches before a faulty line stand, and every faulty line is named in the end.
+    The contest's own columns and files will do, as for `predict`. Writes id, score (probability of label 1) and
+    decision in the order of the pairs; a pair without an id gets its line number. A file is checked before anything is
+    scored. Of standard input (-) to standard output, the scores of the batches before a faulty line stand, and every
+    faulty line is named in the end.
     """
     from pipelines.pair_files import FORMATS, Source, refuse_out, score_file
     from pipelines.predict import task_of
@@ -119,15 +120,16 @@ def serve(run_dir: Path, names: tuple[str, ...], host: str, port: int, **options
     before it. Requests that come within a few milliseconds are scored together. SIGTERM ends it once those that wait
     are answered.
     """
-    from pipelines.serving import Limits, listen, make_app
+    from pipelines.serving import Limits, bound, listen, make_app
 
     limits = Limits(
         **{name: options.pop(name) for name in ("max_pairs", "max_text", "max_batch", "wait_ms", "max_waiting")}
     )
     run = run_folder(run_dir)
     chosen = names or tuple(task.name for task in run.tasks())
-    app = make_app({name: _scorer(run, name, **options) for name in chosen}, limits)
-    listen(app, host=host, port=port)
+    with bound(host, port) as ours:
+        app = make_app({name: _scorer(run, name, **options) for name in chosen}, limits)
+        listen(app, ours)
 
 
 def _scorer(
