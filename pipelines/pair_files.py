@@ -110,7 +110,7 @@ class Source:
         refuse(faults, task)
 
     def look(self, task: Task) -> None:
-        """Refuse a file that cannot be opened or has not the columns, by its beginning alone; a stream is left alone."""
+        """Refuse a file that cannot be opened or has not the columns, by its beginning; a stream is left alone."""
         if self.path is None:
             return
         names = self._names(task)

@@ -132,7 +132,7 @@ def test_a_record_that_gives_a_column_twice_is_refused() -> None:
 
 @pytest.mark.parametrize("pairs", [[1], None, 3, SHOE, ["ab"]])
 def test_what_are_no_pairs_is_told(pairs: Any) -> None:
-    with pytest.raises(CompetitionError, match="a list of records|a record"):
+    with pytest.raises(CompetitionError, match=r"a list of records|a record"):
         given_pairs(pairs, QI)
 
 
