@@ -139,8 +139,9 @@ class PairScorer:
         ----------
         pairs
             A frame, records, or the path of a JSON Lines, CSV, TSV or Parquet file, with `query` and `target` (or the
-            names of the task's files); `language` (guessed where it is missing), `query_en` (from the run's translations, or
-            made by the scorer's translation recipe, if missing) and `id` (the place, from 1) may be left out.
+            names of the task's files); `language` (guessed where it is missing), `query_en` (from the run's
+            translations, or made by the scorer's translation recipe, if missing) and `id` (the place, from 1) may be
+            left out.
 
         Raises
         ------

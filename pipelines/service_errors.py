@@ -19,16 +19,19 @@ def add_error_answers(app: "FastAPI") -> None:
     from fastapi.responses import JSONResponse
     from starlette.exceptions import HTTPException
 
-    @app.exception_handler(RequestValidationError)
-    async def refuse_fields(request: "Request", error: RequestValidationError) -> "JSONResponse":
+    async def refuse_fields(request: "Request", error: Exception) -> "JSONResponse":
+        assert isinstance(error, RequestValidationError), "it is called with nothing else"
         return JSONResponse({"detail": told(error.errors())}, REFUSED)
 
-    @app.exception_handler(HTTPException)
-    async def refuse_body(request: "Request", error: HTTPException) -> "JSONResponse":
+    async def refuse_body(request: "Request", error: Exception) -> "JSONResponse":
         """FastAPI says 400, without a place, of a body that cannot be parsed; we never say 400."""
+        assert isinstance(error, HTTPException), "it is called with nothing else"
         if error.status_code == BAD_REQUEST:
             return JSONResponse({"detail": [{"loc": ["body"], "msg": UNREADABLE, "type": "json_invalid"}]}, REFUSED)
         return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+
+    app.add_exception_handler(RequestValidationError, refuse_fields)
+    app.add_exception_handler(HTTPException, refuse_body)
 
 
 def told(faults: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -70,11 +70,12 @@ def request_type(limits: "Limits", tasks: "Sequence[Task]") -> Any:
     as it is for files of pairs.
     """
     names: Any = Literal[tuple(task.name for task in tasks)]
+    pair: Any = _pair_type(limits, tasks)
     return create_model(
         "ScoreRequest",
         __config__=ConfigDict(extra="forbid", json_schema_extra={"example": {"pairs": EXAMPLES}}),
         task=(names, ...) if len(tasks) > 1 else (names, tasks[0].name),
-        pairs=(Annotated[list[_pair_type(limits, tasks)], Field(min_length=1, max_length=limits.max_pairs)], ...),  # type: ignore[misc]
+        pairs=(Annotated[list[pair], Field(min_length=1, max_length=limits.max_pairs)], ...),
     )
 
 
