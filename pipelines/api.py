@@ -308,8 +308,8 @@ def _translating(recipe: str | None, *, glossary: Files, table: Files) -> "Trans
 
     if recipe is None:
         if glossary or table:
-            fault = Fault("translate", "no recipe is named", "one that uses the files, such as 'offline' or 'table'")
-            raise CompetitionError("glossary and table are for a translation recipe", faults=[fault])
+            advice = "name one that uses the files: translate='offline', or translate='table'"
+            raise CompetitionError("glossary and table are for a translation recipe", advice=advice)
         return None
     return Translating(recipe, resources=own_resources(tables=_paths(table), glossaries=_paths(glossary)))
 
