@@ -22,7 +22,7 @@ def read_records(path: Path, task: Task, *, labelled: bool, split: str) -> RawRo
     if is_plain(task):
         names = [name for name in (task.id, task.task, *task.text_columns, task.label) if name]
         return read_raw(path, names, encoding=layout.encoding, delimiter=layout.delimiter)
-    conditions, required = layout.conditions(split), _required(task, labelled=labelled, split=split)
+    conditions, required = layout.conditions(split), required_columns(task, labelled=labelled, split=split)
     asked = list(dict.fromkeys((*required, *filter(None, (task.task, task.label)))))
     raw = read_raw(path, asked, encoding=layout.encoding, delimiter=layout.delimiter)
     lacking = _lacking(raw, required)
@@ -37,7 +37,7 @@ def read_records(path: Path, task: Task, *, labelled: bool, split: str) -> RawRo
     return _named(chosen, task)
 
 
-def _required(task: Task, *, labelled: bool, split: str) -> list[str]:
+def required_columns(task: Task, *, labelled: bool, split: str) -> list[str]:
     """The columns that the file itself must have, those of second files left out."""
     layout = task.layout
     named = [
@@ -178,14 +178,14 @@ def _targets(raw: RawRows, task: Task) -> list[object]:
     layout = task.layout
     if layout.targets:
         parts = zip(*(raw.columns.get(name, []) for name in layout.targets), strict=True)
-        return [_one_text(values, layout.separator) for values in parts]
+        return [one_text(values, layout.separator) for values in parts]
     found = raw.columns.get(task.target, [])
     if task.target_is_category and layout.category_separator != ",":
-        return _once_each(found, lambda path: _comma_path(path, layout.category_separator))
+        return _once_each(found, lambda path: comma_path(path, layout.category_separator))
     return found
 
 
-def _one_text(values: Sequence[object], separator: str) -> object:
+def one_text(values: Sequence[object], separator: str) -> object:
     """The texts among `values` as one; what is neither text nor nothing stands for all, to be told as a fault."""
     for value in values:
         if not (isinstance(value, str) or value is None or value is MISSING):
@@ -193,12 +193,12 @@ def _one_text(values: Sequence[object], separator: str) -> object:
     return separator.join(value for value in values if isinstance(value, str) and value.strip()) or None
 
 
-def _comma_path(path: str, separator: str) -> str:
+def comma_path(path: str, separator: str) -> str:
     """A category path with commas between its levels; a comma in a name is followed by a space.
 
     Examples
     --------
-    >>> _comma_path("Home > Kitchen,Dining > Pans", ">")
+    >>> comma_path("Home > Kitchen,Dining > Pans", ">")
     'Home,Kitchen, Dining,Pans'
     """
     return ",".join(SEPARATOR.sub(", ", name.strip()).rstrip(", ") for name in path.split(separator))

@@ -15,9 +15,11 @@ from pipelines import prepare
 from pipelines.audit import fold_tables
 from pipelines.check import Page
 from pipelines.check import check as make_page
+from pipelines.comparing import compare_submissions, validate_submission
 from pipelines.contests import asked_contest, named_contest, tasks_of
 from pipelines.distilling import Distillation, distil
 from pipelines.engine import run_all
+from pipelines.notebook import Tables
 from pipelines.pair_scorer import BEST, PairScorer, load_ensemble, load_student
 from pipelines.prepare import read_translations
 from pipelines.run_folder import RunFolder, RunSettings
@@ -28,10 +30,15 @@ from pipelines.submitting import submit
 from pipelines.timing import timed
 from pipelines.trust import refuse_links
 from submissions.leaderboard import Leaderboard
+from submissions.validate import Validation
 from submissions.write import SubmissionFiles
 
 if TYPE_CHECKING:
+    from pipelines.handover.exporting import Exported
     from pipelines.translation.work import Translating
+    from pipelines.verifying import Verification
+
+Files = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -104,11 +111,11 @@ class Run:
             prepare.prepare(run, settings)
         return cls.open(folder)
 
-    def split(self) -> dict[str, pd.DataFrame]:
-        """Tables about the folds, which are dealt now if they were not yet."""
+    def split(self) -> Tables:
+        """Tables by title about the folds, which are dealt now if they were not yet."""
         with timed(self.folder, "split"):
             prepare.split(self.folder)
-        return fold_tables(self.folder)
+        return Tables(fold_tables(self.folder))
 
     def train(self, task: str, model: str, *, fold: int | None = None, overrides: Sequence[str] = ()) -> list[Path]:
         """The parts of a base learner, trained now if they were not yet: of one fold, or of all.
@@ -142,6 +149,34 @@ class Run:
         with timed(self.folder, "submit"):
             return submit(self.folder, choice=choice, split=split, name=name)
 
+    def validate(self, path: str | Path, *, split: str | None = None, task: str | None = None) -> Validation:
+        """What was checked of a submission's folder, zip or file; a CompetitionError with all that is wrong with it."""
+        return validate_submission(self.folder, Path(path), split=split, task=task)
+
+    def compare(
+        self, first: str | Path, second: str | Path, *, split: str | None = None, task: str | None = None
+    ) -> pd.DataFrame:
+        """Where two submissions differ, in total and per language."""
+        return compare_submissions(self.folder, Path(first), Path(second), split=split, task=task)
+
+    def verify(self) -> "Verification":
+        """Every artefact hashed again and followed back to the files; its `faults` say what is not as it was made."""
+        from pipelines.verifying import verify
+
+        return verify(self.folder)
+
+    def card(self, submission: str = "final", *, out: str | Path | None = None, datasets: Sequence[str] = ()) -> Path:
+        """The folder with the model card of a submission and what makes it again; see `pipelines.handover.card`."""
+        from pipelines.handover.card import card
+
+        return card(self.folder, submission=submission, out=None if out is None else Path(out), datasets=datasets)
+
+    def export(self, out: str | Path, *, ensemble: str = BEST, max_bytes: int | None = None) -> "Exported":
+        """The contest's code package, written to a new folder or zip: weights, scripts, the source."""
+        from pipelines.handover.exporting import export
+
+        return export(self.folder, Path(out), choice=ensemble, max_bytes=max_bytes)
+
     def status(self) -> pd.DataFrame:
         """How every job of the run stands."""
         return status_table(job_lines(self.folder))
@@ -157,17 +192,27 @@ class Run:
         """The names of the tasks that the run has rows of."""
         return [task.name for task in self.folder.tasks()]
 
+    def __repr__(self) -> str:
+        return f"<Run {self.folder.root}>"
+
     def _repr_html_(self) -> str:
         return self.status().to_html(index=False, na_rep="")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ensemble(PairScorer):
     """A finished ensemble in memory, or a base learner; see `pipelines.pair_scorer` for what a score depends on."""
 
     @classmethod
     def load(
-        cls, run: Run | str | Path, task: str | None = None, name: str = BEST, *, translate: str | None = None
+        cls,
+        run: Run | str | Path,
+        task: str | None = None,
+        name: str = BEST,
+        *,
+        translate: str | None = None,
+        glossary: Files = (),
+        table: Files = (),
     ) -> "Ensemble":
         """An ensemble or base learner of a run by its name, or the best of its leaderboard.
 
@@ -177,6 +222,8 @@ class Ensemble(PairScorer):
             May be left out where the run has one.
         translate
             A translation recipe for queries that the run has no English of.
+        glossary, table
+            Files for that recipe: of a dictionary (TSV, a column per language), and translations (CSV).
 
         Raises
         ------
@@ -184,20 +231,29 @@ class Ensemble(PairScorer):
             There is none of that name, weights were freed, or pretrained weights are not to be had.
         """
         folder, chosen = _of_run(run, task)
-        return cls(**vars(load_ensemble(folder, chosen, name, translating=_translating(translate))))
+        translating = _translating(translate, glossary=glossary, table=table)
+        return cls(**vars(load_ensemble(folder, chosen, name, translating=translating)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Student(PairScorer):
     """A distilled student in memory."""
 
     @classmethod
     def load(
-        cls, run: Run | str | Path, task: str | None = None, *, name: str, translate: str | None = None
+        cls,
+        run: Run | str | Path,
+        task: str | None = None,
+        *,
+        name: str,
+        translate: str | None = None,
+        glossary: Files = (),
+        table: Files = (),
     ) -> "Student":
         """A student of a run by its name; see `Ensemble.load`."""
         folder, chosen = _of_run(run, task)
-        return cls(**vars(load_student(folder, chosen, name, translating=_translating(translate))))
+        translating = _translating(translate, glossary=glossary, table=table)
+        return cls(**vars(load_student(folder, chosen, name, translating=translating)))
 
 
 def check(
@@ -247,10 +303,19 @@ def _of_run(run: Run | str | Path, task: str | None) -> tuple[RunFolder, str]:
     return opened.folder, task or there[0]
 
 
-def _translating(recipe: str | None) -> "Translating | None":
+def _translating(recipe: str | None, *, glossary: Files, table: Files) -> "Translating | None":
     from pipelines.translation.work import Translating, own_resources
 
-    return Translating(recipe, resources=own_resources()) if recipe else None
+    if recipe is None:
+        if glossary or table:
+            advice = "name one that uses the files: translate='offline', or translate='table'"
+            raise CompetitionError("glossary and table are for a translation recipe", advice=advice)
+        return None
+    return Translating(recipe, resources=own_resources(tables=_paths(table), glossaries=_paths(glossary)))
+
+
+def _paths(files: Files) -> list[Path]:
+    return [Path(files)] if isinstance(files, str | Path) else [Path(each) for each in files]
 
 
 def _settings(values: dict[str, Any]) -> RunSettings:

@@ -66,6 +66,10 @@ class Page:
         """Whether anything must be mended before a run."""
         return bool((self.verdicts["verdict"] == "fault").any())
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{count} {verdict}" for verdict, count in self.verdicts["verdict"].value_counts().items())
+        return f"<Page: {found}>"
+
     def _repr_html_(self) -> str:
         return self.verdicts.to_html(index=False)
 

@@ -53,8 +53,10 @@ def scorer_options(command: Command) -> Command:
 @one_task_option
 @scorer_options
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write, whole or not at all; stdout if not.")
-@click.option("--format", "output", type=click.Choice(["jsonl", "csv", "parquet"]), help="Of the scores.")
-@click.option("--input-format", type=click.Choice(["jsonl", "csv", "parquet"]), help="Of the pairs; by its suffix.")
+@click.option("--format", "output", type=click.Choice(["jsonl", "csv", "tsv", "parquet"]), help="Of the scores.")
+@click.option(
+    "--input-format", type=click.Choice(["jsonl", "csv", "tsv", "parquet"]), help="Of the pairs; by its suffix."
+)
 @click.option("--batch", default=4096, show_default=True, type=click.IntRange(1), help="Pairs in memory at a time.")
 @click.pass_context
 def score(
@@ -69,19 +71,24 @@ def score(
     batch: int,
     **scorer: Any,
 ) -> None:
-    """Score pairs of any number: JSON Lines, CSV or Parquet with query and target; id, language, query_en if there.
+    """Score pairs of any number (JSON Lines, CSV, TSV or Parquet): query, target; id, language, query_en if there.
 
-    Writes id, score (probability of label 1) and decision in the order of the pairs; a pair without an id gets its
-    line number. A file is checked before anything is scored. Of standard input (-) to standard output, the scores of
-    the batches before a faulty line stand, and every faulty line is named in the end.
+    The contest's own columns and files will do, as for `predict`. Writes id, score (probability of label 1) and
+    decision in the order of the pairs; a pair without an id gets its line number. A file is checked before anything is
+    scored. Of standard input (-) to standard output, the scores of the batches before a faulty line stand, and every
+    faulty line is named in the end.
     """
-    from pipelines.pair_files import FORMATS, Source, score_file
+    from pipelines.pair_files import FORMATS, Source, refuse_out, score_file
+    from pipelines.predict import task_of
 
     pairs = Source.of(None if str(source) == "-" else source, format=input_format)
     chosen = output or FORMATS.get("" if out is None else out.suffix, "jsonl")
     if chosen == "parquet" and out is None:
         raise click.UsageError("Parquet is written to a file: name it with --out")
-    model = _scorer(run_folder(run_dir), task, **scorer)
+    run = run_folder(run_dir)
+    refuse_out(out)
+    pairs.look(task_of(run, task))
+    model = _scorer(run, task, **scorer)
     try:
         score_file(model, pairs, out=out, writes=chosen, batch=batch)
     except BrokenPipeError:  # whoever read has read enough
@@ -113,15 +120,16 @@ def serve(run_dir: Path, names: tuple[str, ...], host: str, port: int, **options
     before it. Requests that come within a few milliseconds are scored together. SIGTERM ends it once those that wait
     are answered.
     """
-    from pipelines.serving import Limits, listen, make_app
+    from pipelines.serving import Limits, bound, listen, make_app
 
     limits = Limits(
         **{name: options.pop(name) for name in ("max_pairs", "max_text", "max_batch", "wait_ms", "max_waiting")}
     )
     run = run_folder(run_dir)
     chosen = names or tuple(task.name for task in run.tasks())
-    app = make_app({name: _scorer(run, name, **options) for name in chosen}, limits)
-    listen(app, host=host, port=port)
+    with bound(host, port) as ours:
+        app = make_app({name: _scorer(run, name, **options) for name in chosen}, limits)
+        listen(app, ours)
 
 
 def _scorer(

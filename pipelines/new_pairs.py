@@ -16,6 +16,7 @@ from competition.errors import CompetitionError, Fault
 from competition.languages import UNKNOWN, relabel_unknown
 from competition.raw_rows import MISSING, describe
 from competition.tasks import Task
+from pipelines.pair_columns import COLUMNS, NEEDED, Fields, PairColumns, PairFault
 from pipelines.run_folder import RunFolder, read_translations_of, without_labels
 
 if TYPE_CHECKING:
@@ -24,20 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("id", "language", "query", "target", "query_en")
 MOST_RECENT = 100_000
 WITHOUT_DETECTOR = "pip install 'relstack[langid]' to have them guessed, or give a column `language`"
-
-
-def columns_of(task: Task) -> dict[str, tuple[str, ...]]:
-    """What each of `COLUMNS` may be called in what a user hands over: our name, or that of the task's files."""
-    return {
-        "id": ("id", task.id),
-        "language": ("language", task.language),
-        "query": ("query", task.query),
-        "target": ("target", task.target),
-        "query_en": ("query_en",),
-    }
 
 
 def checked_pairs(
@@ -45,7 +34,8 @@ def checked_pairs(
 ) -> tuple[pd.DataFrame, list[Fault]]:
     """The records as pairs, columns `COLUMNS`, and all that is wrong with them; with faults the frame is of no use.
 
-    `language` and `query_en` are None where they are not given, a missing target is "", a missing id the line.
+    `language` and `query_en` are None where they are not given, a missing target is "", a missing id the line. Fields
+    that are called as in the contest's files become what they become there: a language's code, a target of several.
 
     Parameters
     ----------
@@ -54,24 +44,43 @@ def checked_pairs(
     name
         What they stand in.
     """
-    values = {
-        column: [next((record[name] for name in names if name in record), MISSING) for record in records]
-        for column, names in columns_of(task).items()
-    }
-    faults = [
-        Fault(f"{name}:{line}", f"{column} is {'missing' if value is MISSING else describe(value)}", expected)
-        for place, line in enumerate(lines)
-        for column, (accepts, expected) in EXPECTED.items()
-        if not accepts(value := values[column][place])
-    ]
+    columns = PairColumns(task)
+    values: dict[str, list[object]] = {column: [] for column in COLUMNS}
+    faults: list[Fault] = []
+    plans: dict[tuple[str, ...], dict[str, list[Fields]]] = {}
+    for line, record in zip(lines, records, strict=True):
+        keys = tuple(record)
+        plan = plans.get(keys) or plans.setdefault(keys, {each: columns.present(each, keys) for each in COLUMNS})
+        for column, ways in plan.items():
+            value = columns.value(column, ways[0], record) if ways else MISSING
+            values[column].append(value)
+            if told := _told(columns, column, ways, record, value):
+                faults.append(PairFault(f"{name}:{line}", f"{told[0]} {told[1]}", told[2], line, told[0]))
+    unnamed = task.layout.language_is or None
     given = {
         "id": [line if _is_nothing(value) else value for line, value in zip(lines, values["id"], strict=True)],
-        "language": [value or None if isinstance(value, str) else None for value in values["language"]],
+        "language": [value if isinstance(value, str) and value else unnamed for value in values["language"]],
         "query": values["query"],
         "target": ["" if _is_nothing(value) else value for value in values["target"]],
         "query_en": [None if _is_nothing(value) else value for value in values["query_en"]],
     }
     return pd.DataFrame({column: pd.Series(given[column], dtype="object") for column in COLUMNS}), faults
+
+
+def _told(
+    columns: PairColumns, column: str, ways: Sequence[Fields], record: Mapping[str, object], value: object
+) -> tuple[str, str, str] | None:
+    """The field, what is wrong with it, and what was expected; None if nothing is."""
+    if len(ways) > 1:
+        first, *others = (" with ".join(fields) for fields in ways)
+        return first, f"stands beside {' and '.join(others)}, which means the same", "one of them"
+    field = " with ".join(ways[0]) if ways else column
+    if column == "language" and ways and (strange := columns.strange_language(ways[0], record)):
+        return field, f"is {strange[0]}", strange[1]
+    accepts, expected = EXPECTED[column]
+    if accepts(value):
+        return None
+    return field, "is missing" if value is MISSING else f"is {describe(value)}", expected
 
 
 def given_pairs(pairs: pd.DataFrame | Iterable[Mapping[str, object]], task: Task) -> pd.DataFrame:
@@ -83,8 +92,27 @@ def given_pairs(pairs: pd.DataFrame | Iterable[Mapping[str, object]], task: Task
         With every fault.
     """
     if isinstance(pairs, pd.DataFrame):
+        columns, names = PairColumns(task), [str(name) for name in pairs.columns]
+        refuse(columns.header_faults(names, "the frame"), task)
         pairs = records_of(pairs)
+    if isinstance(pairs, Mapping | str | bytes) or not isinstance(pairs, Iterable):
+        refuse(
+            [
+                Fault(
+                    "pairs",
+                    "one record" if isinstance(pairs, Mapping) else describe(pairs),
+                    "a list of records, a data frame, or the path of a file",
+                )
+            ],
+            task,
+        )
     records = list(pairs)
+    strangers = [
+        Fault(f"pair:{line}", f"it is {describe(record)}", "a record: {'query': ..., 'target': ...}")
+        for line, record in enumerate(records, start=1)
+        if not isinstance(record, Mapping)
+    ]
+    refuse(strangers, task)
     found, faults = checked_pairs(records, range(1, len(records) + 1), task, name="pair")
     refuse(faults, task)
     return found
@@ -99,7 +127,7 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, object]]:
 def refuse(faults: Sequence[Fault], task: Task) -> None:
     """Raise what is wrong with pairs, if anything is."""
     if faults:
-        names = ", ".join(" or ".join(dict.fromkeys(columns_of(task)[column])) for column in ("query", "target"))
+        names = " and ".join(map(PairColumns(task).words, NEEDED))
         advice = f"every pair has {names}; language, query_en and id may be left out"
         raise CompetitionError("these pairs cannot be scored", faults=faults, advice=advice)
 

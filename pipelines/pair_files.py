@@ -1,25 +1,25 @@
-"""Files of pairs, of any size, some pairs at a time: JSON Lines, CSV or Parquet in, scores out."""
+"""Files of pairs, of any size, some pairs at a time: JSON Lines, CSV, TSV or Parquet in, scores out."""
 
-import csv
-import io
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import orjson
 import pandas as pd
 
 from competition.artefacts import replacing
 from competition.errors import CompetitionError, Fault
-from competition.raw_rows import BYTE_ORDER_MARK, describe
+from competition.mapping import read_records, required_columns
 from competition.regular_files import refuse_irregular
+from competition.rows import faults_of
 from competition.tasks import Task
-from pipelines.new_pairs import checked_pairs, columns_of, refuse
+from pipelines.new_pairs import checked_pairs, refuse
+from pipelines.pair_columns import PairColumns
+from pipelines.pair_readers import READERS, names_in
 from pipelines.pair_writers import WRITERS, Writer
 
 if TYPE_CHECKING:
@@ -27,32 +27,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMATS = {"": "jsonl", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-LONGEST_LINE = 1 << 24  # bytes; what is longer is no pair
+FORMATS = {
+    "": "jsonl",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".txt": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
 MOST_FAULTS = 1000  # after so many a file is not looked at further
-
-
-@dataclass(frozen=True, eq=False)
-class Records:
-    """Some records of a file with their lines, and the lines that are none.
-
-    Attributes
-    ----------
-    lines
-        Counted from 1 (Parquet: rows), ``(n_records,)``.
-    """
-
-    records: list[Mapping[str, object]] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-
-    def add(self, line: int, record: Mapping[str, object]) -> None:
-        """One more record."""
-        self.records.append(record)
-        self.lines.append(line)
-
-    def __len__(self) -> int:
-        return len(self.records) + len(self.faults)
+JOINED = ("id", "language", "query", "target")
+OURS = Task("pairs", "target", target_is_category=False, default_plan="query-group", query="query")
+"""What rows are that a contest's own file became: their columns have our names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +72,9 @@ class Source:
         found = format or FORMATS.get("" if path is None else path.suffix)
         if found is None:
             expected = "one of " + " ".join(suffix for suffix in FORMATS if suffix)
-            raise CompetitionError("the format is not known", faults=[Fault(str(path), "its suffix", expected)])
+            fault = Fault(str(path), "its suffix", expected)
+            advice = "say what it is: --input-format csv, tsv, jsonl or parquet"
+            raise CompetitionError("the format is not known", faults=[fault], advice=advice)
         if path is None and found == "parquet":
             raise CompetitionError("Parquet cannot be read from a stream", advice="name the file")
         return cls(path, found)
@@ -102,6 +92,9 @@ class Source:
         CompetitionError
             It cannot be opened, is of another format, or has no column for query or target.
         """
+        if self._is_joined(task):
+            yield from self._joined(task, size)
+            return
         with self._opened() as file:
             for found in READERS[self.format](file, size, task, self.name):
                 pairs, faults = checked_pairs(found.records, found.lines, task, name=self.name)
@@ -116,6 +109,38 @@ class Source:
                 break
         refuse(faults, task)
 
+    def look(self, task: Task) -> None:
+        """Refuse a file that cannot be opened or has not the columns, by its beginning; a stream is left alone."""
+        if self.path is None:
+            return
+        names = self._names(task)
+        if self.format != "jsonl" and not self._is_joined(task):
+            refuse(PairColumns(task).header_faults(names, f"{self.name}:1"), task)
+
+    def _names(self, task: Task) -> list[str]:
+        with self._opened() as file:
+            return names_in(file, self.format, task, name=self.name)
+
+    def _is_joined(self, task: Task) -> bool:
+        """Whether it is one of the contest's own files, whose texts stand in a second one or whose rows are chosen."""
+        if self.path is None or not (task.layout.joins or task.layout.filters):
+            return False
+        names = self._names(task)
+        has_target = ("target",) in PairColumns(task).present("target", names)
+        return not has_target and {*required_columns(task, labelled=False, split="")} <= {*names}
+
+    def _joined(self, task: Task, size: int) -> Iterator[Chunk]:
+        """As a run reads such a file: whole."""
+        assert self.path is not None, "a stream has no second file"
+        raw = read_records(self.path, task, labelled=False, split="")
+        nothing, _ = checked_pairs([], [], OURS, name=self.name)
+        yield Chunk(nothing, faults_of(self.name, raw.findings, n_records=len(raw.lines)))
+        columns = [raw.columns.get(name, []) for name in (task.id, *task.text_columns)]
+        for start in range(0, len(raw.lines), size):
+            rows = zip(*(values[start : start + size] for values in columns), strict=True)
+            records = [dict(zip(JOINED, row, strict=True)) for row in rows]
+            yield Chunk(*checked_pairs(records, raw.lines[start : start + size], OURS, name=self.name))
+
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
         if self.path is None:
@@ -126,9 +151,22 @@ class Source:
             file = self.path.open("rb")
         except OSError as error:
             fault = Fault(str(self.path), error.strerror or str(error), "a readable file, or - for standard input")
-            raise CompetitionError("there are no pairs to score", faults=[fault]) from error
+            advice = "name a file of pairs: relstack score FILE, or - for standard input"
+            raise CompetitionError("there are no pairs to score", faults=[fault], advice=advice) from error
         with file:
             yield file
+
+
+def refuse_out(out: Path | None) -> None:
+    """Refuse a place where no file can be written, before there is anything to write."""
+    found = ""
+    if out is not None and out.is_dir():
+        found = "it is a folder"
+    elif out is not None and (above := next(each for each in out.absolute().parents if each.exists())):
+        found = "" if above.is_dir() else f"{above} is no folder"
+    if found:
+        faults = [Fault(str(out), found, "a file, there already or not")]
+        raise CompetitionError("the scores cannot be written there", faults=faults, advice="name a file: --out FILE")
 
 
 def read_pairs(path: Path, task: Task) -> pd.DataFrame:
@@ -180,88 +218,3 @@ def _score_chunks(scorer: "PairScorer", source: Source, writer: Writer, batch: i
     seconds = time.perf_counter() - started
     log.info("%s pairs scored in %.1f s (%.0f/s)", f"{n_pairs:,}", seconds, n_pairs / max(seconds, 1e-9))
     return n_pairs
-
-
-def _json_lines(file: BinaryIO, size: int, task: Task, name: str) -> Iterator[Records]:
-    found, number = Records(), 0
-    while line := file.readline(LONGEST_LINE + 1):
-        number += 1
-        if len(line) > LONGEST_LINE:
-            found.faults.append(Fault(f"{name}:{number}", "the line does not end", f"at most {LONGEST_LINE:,} bytes"))
-            break
-        if number == 1:
-            line = line.removeprefix(BYTE_ORDER_MARK)
-        if not line.strip():
-            continue
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            found.faults.append(Fault(f"{name}:{number}", f"the line is not valid JSON: {error.msg}", "one object"))
-        else:
-            if isinstance(record, dict):
-                found.add(number, record)
-            else:
-                found.faults.append(Fault(f"{name}:{number}", f"the line is {describe(record)}", "one JSON object"))
-        if len(found) >= size:
-            yield found
-            found = Records()
-    yield found
-
-
-def _csv(file: BinaryIO, size: int, task: Task, name: str) -> Iterator[Records]:
-    found = Records()
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    try:
-        table = csv.DictReader(text, strict=True)
-        _refuse_header(table.fieldnames or (), task, name)
-        for row in table:
-            if None in row or None in row.values():
-                expected = f"{len(table.fieldnames or ())}, as in the header"
-                found.faults.append(Fault(f"{name}:{table.line_num}", "too few or too many cells", expected))
-            else:
-                found.add(table.line_num, {column: cell or None for column, cell in row.items()})
-            if len(found) >= size:
-                yield found
-                found = Records()
-    except (UnicodeDecodeError, csv.Error) as error:
-        found.faults.append(Fault(f"{name}:{table.line_num + 1}", f"it cannot be read further: {error}", "UTF-8 CSV"))
-    finally:
-        text.detach()
-    yield found
-
-
-def _parquet(file: BinaryIO, size: int, task: Task, name: str) -> Iterator[Records]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        table = parquet.ParquetFile(file)
-        _refuse_header(table.schema_arrow.names, task, name)
-        known = {each for names in columns_of(task).values() for each in names}
-        columns = [column for column in table.schema_arrow.names if column in known]
-        start = 1
-        for part in table.iter_batches(batch_size=size, columns=columns):
-            records = part.to_pylist()
-            yield Records(records, list(range(start, start + len(records))))
-            start += len(records)
-    except (pa.ArrowException, OSError) as error:
-        raise CompetitionError(
-            "there are no pairs to score", faults=[Fault(name, str(error)[:300], "a readable Parquet file")]
-        ) from error
-
-
-def _refuse_header(there: object, task: Task, name: str) -> None:
-    names = list(there) if isinstance(there, list | tuple) else []
-    faults = [
-        Fault(f"{name}:1", f"there is no column {' or '.join(dict.fromkeys(wanted))}", f"it beside {', '.join(names)}")
-        for column, wanted in columns_of(task).items()
-        if column in ("query", "target") and not set(wanted) & set(names)
-    ]
-    refuse(faults, task)
-
-
-READERS: dict[str, Callable[[BinaryIO, int, Task, str], Iterator[Records]]] = {
-    "jsonl": _json_lines,
-    "csv": _csv,
-    "parquet": _parquet,
-}

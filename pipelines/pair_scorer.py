@@ -138,9 +138,10 @@ class PairScorer:
         Parameters
         ----------
         pairs
-            A frame, records, or the path of a JSON Lines, CSV or Parquet file, with `query` and `target` (or the names
-            of the task's files); `language` (guessed where it is missing), `query_en` (from the run's translations, or
-            made by the scorer's translation recipe, if missing) and `id` (the place, from 1) may be left out.
+            A frame, records, or the path of a JSON Lines, CSV, TSV or Parquet file, with `query` and `target` (or the
+            names of the task's files); `language` (guessed where it is missing), `query_en` (from the run's
+            translations, or made by the scorer's translation recipe, if missing) and `id` (the place, from 1) may be
+            left out.
 
         Raises
         ------
@@ -161,6 +162,9 @@ class PairScorer:
     def decide(self, pairs: Pairs | Path | str) -> np.ndarray:
         """The 0/1 decision for every pair, ``(n_pairs,)``."""
         return self.score(pairs)["decision"].to_numpy(dtype=np.int8)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.task.name}/{self.name}: {self.kind}>"
 
     def _repr_html_(self) -> str:
         facts = pd.DataFrame([{"task": self.task.name, "kind": self.kind, "name": self.name, **self.model.facts()}])

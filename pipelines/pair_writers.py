@@ -1,9 +1,10 @@
-"""Scores by id as JSON Lines, CSV or Parquet, some lines at a time."""
+"""Scores by id as JSON Lines, CSV, TSV or Parquet, some lines at a time."""
 
 import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Protocol
 
 import orjson
@@ -43,14 +44,16 @@ class JsonLinesWriter:
 class CsvWriter:
     """A header, then one line per pair."""
 
-    def __init__(self, sink: BinaryIO) -> None:
-        self.sink = sink
-        self.sink.write(b"id,score,decision\n")
+    def __init__(self, sink: BinaryIO, delimiter: str = ",") -> None:
+        self.sink, self.delimiter = sink, delimiter
+        self.sink.write(delimiter.join(("id", "score", "decision")).encode() + b"\n")
 
     def write(self, scored: pd.DataFrame) -> None:
         """See `Writer`."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(scored.itertuples(index=False, name=None))
+        csv.writer(text, delimiter=self.delimiter, lineterminator="\n").writerows(
+            scored.itertuples(index=False, name=None)
+        )
         self.sink.write(text.getvalue().encode())
         self.sink.flush()
 
@@ -98,5 +101,6 @@ def _schema(*, numbers: bool) -> Any:
 WRITERS: dict[str, Callable[[BinaryIO], Writer]] = {
     "jsonl": JsonLinesWriter,
     "csv": CsvWriter,
+    "tsv": partial(CsvWriter, delimiter="\t"),
     "parquet": ParquetWriter,
 }

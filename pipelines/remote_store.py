@@ -1,14 +1,27 @@
 """Files of a run in a store that fsspec can open: S3 and its like, a folder, memory."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from competition.errors import CompetitionError, Fault
+from competition.parquet_files import reason
+from pipelines.secrets import redacted
 
+CREDENTIALS = (
+    "give credentials as the store's own package finds them; for s3:// those are AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws (AWS_PROFILE); AWS_ENDPOINT_URL names another host than Amazon"
+)
 UNSAFE = re.compile(r"(^|/)\.{0,2}(/|$)|[\\:\0-\x1f\x7f]")
+
+
+class StoreError(CompetitionError):
+    """A store does not let us in, or does not answer."""
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
@@ -44,31 +57,57 @@ class Store:
 
     def names(self) -> list[str]:
         """All files, sorted."""
-        found = [path[len(self.root) :].removeprefix("/") for path in self.files.find(self.root)]
+        with self._answering():
+            found = [path[len(self.root) :].removeprefix("/") for path in self.files.find(self.root)]
         refuse_unsafe(found, where=self.url)
         return sorted(found)
 
     def read(self, name: str) -> bytes:
         """A small file's bytes."""
-        return bytes(self.files.cat_file(self._path(name)))
+        with self._answering():
+            return bytes(self.files.cat_file(self._path(name)))
 
     def write(self, name: str, data: bytes) -> None:
         """Write a small file in one step."""
-        with self.files.transaction, self.files.open(self._path(name), "wb") as file:
+        with self._answering(), self.files.transaction, self.files.open(self._path(name), "wb") as file:
             file.write(data)
 
     def put(self, path: Path, name: str) -> None:
         """Send a file."""
-        self.files.put_file(str(path), self._path(name))
+        with self._answering():
+            self.files.put_file(str(path), self._path(name))
 
     def get(self, name: str, path: Path) -> None:
         """Fetch a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.files.get_file(self._path(name), str(path))
+        with self._answering():
+            self.files.get_file(self._path(name), str(path))
 
     def delete(self, name: str) -> None:
         """Delete a file."""
-        self.files.rm_file(self._path(name))
+        with self._answering():
+            self.files.rm_file(self._path(name))
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Inside, a store that is elsewhere and lets nobody in, or does not answer, is a `StoreError`."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            theirs = type(error).__module__.split(".")[0] in ("botocore", "aiobotocore", "aiohttp")
+            refused = isinstance(error, PermissionError | ConnectionError | TimeoutError)
+            if "local" in self.protocols or not (theirs or refused):
+                raise
+            fault = Fault(self.url, redacted(reason(error)))
+            raise StoreError("the store cannot be used", faults=[fault], advice=CREDENTIALS) from error
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The kinds of address that its files have."""
+        found = self.files.protocol
+        return (found,) if isinstance(found, str) else tuple(found)
 
     def _path(self, name: str) -> str:
         refuse_unsafe([name], where=self.url)

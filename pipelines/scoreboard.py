@@ -72,7 +72,7 @@ class Judged:
 
 def leaderboard(run: RunFolder) -> Leaderboard:
     """One entry per base learner with all its parts, ensemble and student; written to ``leaderboard.csv`` too."""
-    started = now()
+    started, seed = now(), run.settings().seed  # no lock is made in a folder that is no run
     with alone(run.leaderboard_file):
         entries: list[Entry] = []
         for task in run.tasks():
@@ -81,7 +81,7 @@ def leaderboard(run: RunFolder) -> Leaderboard:
                 entries += entries_of(task, judge(run, task.name, gathered), gathered.frames)
                 entries += [student_entry(run, task, name, gathered.frames) for name in students(run, task.name)]
         board = Leaderboard.from_entries(entries).with_averages()
-        made = provenance(seed=run.settings().seed, started=started)
+        made = provenance(seed=seed, started=started)
         with sealing(run.leaderboard_file, {PROVENANCE: made}) as path:
             board.write_csv(path)
     with tracked(run, "leaderboard", {"entries": len(entries)}):

@@ -7,14 +7,16 @@ otherwise. A client that asks too much gets 413 or 422 with the field, one that 
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from competition.errors import CompetitionError, Fault
 from pipelines.micro_batching import MicroBatcher, QueueFullError
 from pipelines.new_pairs import given_pairs
+from pipelines.pair_columns import PairFault
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -28,7 +30,20 @@ GRACE_SECONDS = 30
 BYTES_PER_CHARACTER = 12  # "\ud83d\ude00" is how JSON may spell one
 FIELDS = 4  # texts of a pair, and what stands around them
 LONGEST_NAME = 100
+PATHS = {
+    "/score": "POST: scores of pairs",
+    "/health": "whether it lives, what waits, how fast the last requests were",
+    "/metrics": "the same for Prometheus",
+    "/openapi.json": "what can be asked, for programs",
+    "/docs": "the same as a page; it needs a network for its scripts",
+}
 WARM_UP = {"query": "warm", "target": "up", "language": "en"}
+
+
+class AddressError(CompetitionError):
+    """Nothing can listen at an address."""
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ def make_app(scorers: "Mapping[str, PairScorer]", limits: Limits) -> "FastAPI":
     _refuse_missing_packages()
     from fastapi import FastAPI
 
+    from pipelines.service_errors import add_error_answers
     from pipelines.service_limits import BodyLimit
     from pipelines.service_metrics import Metrics
 
@@ -96,20 +112,23 @@ def make_app(scorers: "Mapping[str, PairScorer]", limits: Limits) -> "FastAPI":
         version=_version(),
         lifespan=lifespan,
     )
-    app.state.batcher = batcher
+    app.state.batcher, app.state.metrics = batcher, metrics
+    add_error_answers(app)
     app.add_middleware(BodyLimit, max_bytes=limits.max_bytes)
     app.middleware("http")(metrics.measuring)
     _add_scoring(app, scorers, limits, batcher)
     _add_health(app, scorers, batcher, metrics)
+    _add_front(app)
     return app
 
 
 def _add_scoring(app: "FastAPI", scorers: "Mapping[str, PairScorer]", limits: Limits, batcher: MicroBatcher) -> None:
-    from fastapi import HTTPException
+    from fastapi import HTTPException, Request
 
+    from pipelines.service_errors import told
     from pipelines.service_schema import ScoreResponse, request_type
 
-    asked: Any = request_type(limits, tuple(scorers))
+    asked: Any = request_type(limits, [scorer.task for scorer in scorers.values()])
 
     @app.post(
         "/score",
@@ -117,25 +136,39 @@ def _add_scoring(app: "FastAPI", scorers: "Mapping[str, PairScorer]", limits: Li
         summary="Scores of pairs",
         responses={413: {"description": "The body is too large."}, 503: {"description": "Too many pairs wait."}},
     )
-    async def score(request: asked) -> dict[str, Any]:
+    async def score(request: asked, asking: Request) -> dict[str, Any]:
         """The score (probability of label 1) and decision (0 or 1) of every pair, in their order.
 
         A pair scores the same alone and among others, whoever else asks at the same time.
         """
         task, pairs = request.task, request.pairs
-        records = [pair.model_dump(exclude_unset=True) for pair in pairs]
+        records = [pair.model_dump(exclude_unset=True, by_alias=True) for pair in pairs]
         try:
             future = batcher.submit(task, given_pairs(records, scorers[task].task))
         except CompetitionError as error:
-            found = [
-                {"loc": ["body", "pairs", fault.where], "msg": f"{fault}", "type": "value"} for fault in error.faults
-            ]
-            raise HTTPException(422, found) from error
+            raise HTTPException(422, told(_place(fault) for fault in error.faults)) from error
         except QueueFullError:
             words = "too many pairs wait to be scored"
             raise HTTPException(503, words, headers={"Retry-After": str(RETRY_SECONDS)}) from None
         scored = await asyncio.wrap_future(future)
+        asking.state.n_pairs = len(records)
         return {"task": task, "model": scorers[task].name, "scores": scored.to_dict("records")}
+
+
+def _place(fault: Fault) -> dict[str, Any]:
+    """A fault of a pair as FastAPI tells its own."""
+    loc: tuple[int | str, ...] = ("body", "pairs")
+    if isinstance(fault, PairFault):
+        loc = (*loc, fault.line - 1, fault.field)
+    return {"loc": loc, "msg": str(fault), "type": "value_error"}
+
+
+def _add_front(app: "FastAPI") -> None:
+    from pipelines.service_schema import Front
+
+    @app.get("/", response_model=Front, include_in_schema=False)
+    async def front() -> dict[str, Any]:
+        return {"name": app.title, "version": app.version, "paths": PATHS}
 
 
 def _add_health(app: "FastAPI", scorers: "Mapping[str, PairScorer]", batcher: MicroBatcher, metrics: Any) -> None:
@@ -148,22 +181,54 @@ def _add_health(app: "FastAPI", scorers: "Mapping[str, PairScorer]", batcher: Mi
         """503 while it is not ready: it is ending."""
         response.status_code = 200 if batcher.is_ready else 503
         models = {task: f"{scorer.kind} {scorer.name}" for task, scorer in scorers.items()}
-        return {"live": True, "ready": batcher.is_ready, "models": models, "waiting": batcher.n_waiting}
+        return {
+            "live": True,
+            "ready": batcher.is_ready,
+            "models": models,
+            "waiting": batcher.n_waiting,
+            **vars(metrics.figures()),
+        }
 
     @app.get("/metrics", include_in_schema=False)
     async def show_metrics() -> Response:
         return Response(metrics.text(), media_type=metrics.media_type)
 
 
-def listen(app: "FastAPI", *, host: str, port: int) -> None:
+@contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that is ours and not answered yet; take it before models are loaded.
+
+    Raises
+    ------
+    CompetitionError
+        `AddressError`: another program listens there, this machine has no such address, or may not use the port. Or the
+        packages of ``relstack[serve]`` are not installed.
+    """
+    _refuse_missing_packages()
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        log.warning("%s: other machines can ask too, without a password; put a proxy before it", host)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with _naming(host, port):
+            ours.bind((host, port))
+        yield ours
+
+
+@contextmanager
+def _naming(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        fault = Fault(f"{host}:{port}", getattr(error, "strerror", None) or str(error), "an address that is free")
+        advice = "name another one: --port 8001, or --port 0 for any that is free; --host 127.0.0.1 is this machine"
+        raise AddressError("the service cannot listen there", faults=[fault], advice=advice) from error
+
+
+def listen(app: "FastAPI", ours: socket.socket) -> None:
     """Answer requests until SIGTERM or SIGINT; those that were taken by then are answered first."""
     import uvicorn
 
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        log.warning("%s: other machines can ask too, without a password; put a proxy before it", host)
-    settings = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
-    )
+    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
     server = uvicorn.Server(settings)
 
     def end(number: int, frame: object) -> None:
@@ -172,10 +237,17 @@ def listen(app: "FastAPI", *, host: str, port: int) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    socket = settings.bind_socket()
-    socket.listen()  # whoever asks from now on waits until the server accepts
-    log.info("listening on http://%s:%d, what can be asked: /docs", *socket.getsockname()[:2])
-    server.run(sockets=[socket])
+    host, port = ours.getsockname()[:2]
+    with _naming(host, port):
+        ours.listen()  # whoever asks from now on waits until the server accepts
+    shown = f"[{host}]" if ":" in host else host
+    log.info(
+        "listening on http://%s:%d, what can be asked: /openapi.json, or /docs (a page that needs a network)",
+        shown,
+        port,
+    )
+    server.run(sockets=[ours])
+    log.info("ended; %s", app.state.metrics.figures())
 
 
 def _refuse_missing_packages() -> None:

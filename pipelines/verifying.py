@@ -30,6 +30,12 @@ class Verification:
     lineage: pd.DataFrame
     faults: tuple[Fault, ...]
 
+    def __repr__(self) -> str:
+        return f"<Verification: {len(self.artefacts)} artefacts, {len(self.faults)} faults>"
+
+    def _repr_html_(self) -> str:
+        return (self.fault_table() if self.faults else self.artefacts).to_html(index=False)
+
     def fault_table(self) -> pd.DataFrame:
         """One line per fault: where, found, expected."""
         return pd.DataFrame([asdict(fault) for fault in self.faults], columns=["where", "found", "expected"])

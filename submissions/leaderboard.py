@@ -170,6 +170,11 @@ class Leaderboard:
         numbers = [name for name in self.columns if name not in TEXT]
         return frame.astype(dict.fromkeys(TEXT, "str") | dict.fromkeys(numbers, "float64"))
 
+    def __repr__(self) -> str:
+        tops = {entry.task: entry for entry in reversed(self.entries)}
+        best = ", ".join(f"{task} {tops[task].name}" for task in dict.fromkeys(entry.task for entry in self.entries))
+        return f"<Leaderboard: {len(self.entries)} entries; the best: {best or 'none'}>"
+
     def _repr_html_(self) -> str:
         frame = self.to_frame()
         shown = frame[[name for name in frame if frame[name].notna().any()]]

@@ -54,6 +54,10 @@ class SubmissionFiles:
     manifest: Path
     validation: Validation
 
+    def __repr__(self) -> str:
+        paths = [*self.texts.values(), *self.csvs.values(), *filter(None, [self.zip])]
+        return f"<SubmissionFiles {self.folder}: {', '.join(path.name for path in paths)}>"
+
 
 def write_submission(
     folder: Path | str,

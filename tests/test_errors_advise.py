@@ -35,8 +35,6 @@ FAULTS_SAY_IT = {
     "pipelines/backbones/network_trainer.py: the memory does not hold a batch's activations",
     "pipelines/api.py: these settings cannot be",
     # Options of a command: the fault names the option and what it may be, or the thing and the names that are there.
-    "pipelines/pair_files.py: the format is not known",
-    "pipelines/pair_files.py: there are no pairs to score",
     "pipelines/submitting.py: a student's cut cannot be matched to a share of positives",
     "pipelines/evaluating.py: these cannot be compared",
     "pipelines/evaluating.py: this cannot be evaluated",

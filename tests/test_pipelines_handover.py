@@ -19,10 +19,11 @@ from click.testing import CliRunner
 
 from competition.artefacts import sha256, verify
 from competition.errors import CompetitionError
+from competition.sample_contests import write_contest_sample
 from pipelines.cli import main
 from pipelines.handover.card import card
 from pipelines.handover.exporting import export
-from pipelines.handover.hosts import HostUnreachableError, Kaggle, Limits, host_of
+from pipelines.handover.hosts import HostUnreachableError, Kaggle, Limits, NotSignedInError, host_of
 from pipelines.handover.model import TEXTS, ExportedModel, apply
 from pipelines.handover.packing import base_names
 from pipelines.handover.source import requirements
@@ -280,7 +281,8 @@ def chosen(run: Path) -> str:
 def test_a_card_says_what_matters(card_folder: Path, finished_run: Path) -> None:
     text = (card_folder / "README.md").read_text(encoding="utf-8")
     for words in ("## Limits and risks", "languages that training never saw (ar, de, id, it, pl, vn)",
-                  "### Folds and leaks", "Energy was not measured",
+                  "### Folds and leaks", "labelled positive", "decided positive", "Archives are not compared",
+                  "Energy was not measured",
                   "every pair among the rows of the run's own test file", RunFolder(finished_run).folds("QI").digest,
                   sha256(finished_run / "submissions/final/submit.zip")):  # fmt: skip
         assert words in text
@@ -563,3 +565,39 @@ def test_without_credentials_kaggle_is_not_asked(kaggle: Seen, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(CompetitionError, match="no Kaggle credentials"):
         Kaggle().limits("shop")
+
+
+class Closed(Desk):
+    """A host that nobody is signed in to."""
+
+    def limits(self, competition: str) -> Limits:
+        raise NotSignedInError("no credentials", advice="sign in")
+
+
+def test_without_credentials_all_is_checked_that_is_here_and_nothing_is_sent(run: RunFolder) -> None:
+    with pytest.raises(CompetitionError, match="at most 10"):
+        check_upload(run, Closed(), "shop", max_bytes=10)
+    checked = check_upload(run, Closed(), "shop")
+    assert "the host's side was not asked: no credentials" in str(checked)
+    with pytest.raises(NotSignedInError):
+        upload(run, Closed(), "shop", checked=checked, message="")
+    assert read_uploads(run) == []
+
+
+def test_a_card_of_another_contest_says_its_language_and_metric(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    write_contest_sample("home-depot", tmp_path / "data", n_train=300, n_test=60)
+    words = ["--competition", "home-depot", "--data", str(tmp_path / "data"), "--folds", "3"]
+    words += ["--recipes", "lexical-linear"]
+    for command in (["run", *words], ["card"]):
+        done = CliRunner().invoke(main, ["--quiet", *command, "--run", str(tmp_path / "run")])
+        assert done.exit_code == 0, done.output
+    text = (tmp_path / "run/cards/final/README.md").read_text(encoding="utf-8")
+    data = ModelCard(text).data.to_dict()
+    assert "in\n1 language (en)" in text
+    assert data["metrics"] == ["roc_auc"]
+    assert "multilingual" not in data["tags"]
+    kinds = [(each["type"], each["name"]) for each in data["model-index"][0]["results"][0]["metrics"]]
+    assert kinds.count(("roc_auc", "AUC, out of fold")) == 1
+    assert not [name for kind, name in kinds if name.startswith("auc")]

@@ -10,11 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from competition.artefacts import TEMPORARY, write_text
 from competition.sample import write_sample
 from oof.journal import cut_torn_line, open_journal
 from oof.store import PartKey
+from pipelines.cli import main
 from pipelines.locks import alone
 from pipelines.prepare import prepare, split
 from pipelines.run_folder import RunFolder, RunSettings
@@ -215,3 +217,10 @@ def test_a_whole_journal_is_left_as_it_is(tmp_path: Path) -> None:
     path.write_bytes(b"one\ntwo\n")
     cut_torn_line(path)
     assert path.read_bytes() == b"one\ntwo\n"
+
+
+def test_no_lock_is_left_in_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    for command in ("submit", "leaderboard", "report"):
+        done = CliRunner().invoke(main, ["--quiet", command, "--run", str(tmp_path / "nope")])
+        assert "is not a run folder" in done.output
+        assert not (tmp_path / "nope").exists()

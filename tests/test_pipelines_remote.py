@@ -20,7 +20,7 @@ from pipelines import remote
 from pipelines.cli import main
 from pipelines.locks import alone
 from pipelines.remote import pull, push
-from pipelines.remote_store import Store
+from pipelines.remote_store import Store, StoreError
 from pipelines.run_artefacts import artefact_of, artefacts
 from pipelines.run_folder import RunFolder
 from pipelines.verifying import verify
@@ -337,3 +337,15 @@ def test_what_cannot_be_moved_is_refused_with_advice(own: RunFolder, tmp_path: P
         done = call(*words)
         assert (done.exit_code, said in done.stderr) == (3, True), done.output
     assert not os.path.lexists(tmp_path / "back")
+
+
+def test_a_store_that_wants_credentials_says_how_to_give_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StoreError, match="AWS_ACCESS_KEY_ID") as caught:
+        pull("s3://nobodys-bucket/run", RunFolder(tmp_path / "run"))
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "run").exists()

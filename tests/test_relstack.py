@@ -46,6 +46,7 @@ def test_from_files_to_scores(tmp_path: Path) -> None:
     run = rs.Run.create(tmp_path / "run", data=tmp_path / "data", tasks=["QI"], folds=3)
     tables = run.split()
     assert all(isinstance(table, pd.DataFrame) for table in tables.values())
+    assert tables._repr_html_().count("<table") == len(tables) > 1
     parts = run.train("QI", "lexical", overrides=["lexical:head.rounds=15"])
     assert [part.name for part in parts] == ["fold-0", "fold-1", "fold-2"]
     assert run.train("QI", "lexical-linear", fold=1) + run.train("QI", "lexical-linear")[:1]
@@ -56,7 +57,12 @@ def test_from_files_to_scores(tmp_path: Path) -> None:
     assert board._repr_html_().count("<tr>") == 4
     assert set(run.status()["state"]) <= {"done", "waiting"}
     assert "<table" in run._repr_html_()
-    assert run.submit("mean").zip.is_file()
+    files = run.submit("mean")
+    assert files.zip.is_file()
+    assert run.validate(files.folder).rows == {"QI": 40}
+    assert set(run.compare(files.folder, files.zip)["task"]) == {"QI"}
+    assert run.verify().faults == ()
+    assert (run.card() / "README.md").is_file()
     assert run.report().is_file()
 
     again = Run.open(tmp_path / "run")
@@ -66,6 +72,10 @@ def test_from_files_to_scores(tmp_path: Path) -> None:
     assert ensemble.name == "mean"
     assert "lexical, lexical-linear" in ensemble._repr_html_()
     assert "student" in student._repr_html_()
+    for value in (run, tables, board, files, run.verify(), ensemble, student):
+        assert len(repr(value)) < 400
+        assert "\n" not in repr(value)
+    assert "QI/mean" in repr(ensemble)
     for scorer in (ensemble, student):
         found = scorer.score(pairs)
         assert found.columns.tolist() == ["id", "score", "decision"]

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 LANGUAGE = re.compile(r"[a-z]{2,3}")
-TAGS = ("relstack", "search-relevance", "multilingual", "ensemble")
+TAGS = ("relstack", "search-relevance", "ensemble")
+HUB_METRICS = {"macro_f1": "f1", "auc": "roc_auc"}
+"""What the hub calls a metric that it names otherwise."""
 EXPECTED = "expected.sha256"
 
 
@@ -101,16 +103,17 @@ def metadata(run: RunFolder, facts: Sequence[TaskFacts], datasets: Sequence[str]
 
     used = sorted({name for each in facts for learner in each.chosen.learners if (name := weights_of(run, learner))})
     codes = {code for each in facts for code in run.rows(each.task.name)["train"]["language"].unique()}
+    spoken = sorted({iso_code(str(code)) for code in codes if code != UNKNOWN})
     licence, spelt = licence_of_all(used)
     bases = [name for name in used if _is_hub_name(name)]
     data = ModelCardData(
-        language=sorted({iso_code(str(code)) for code in codes if code != UNKNOWN}),
+        language=spoken,
         license=licence,
         license_name=spelt and re.sub(r"[^a-z0-9.-]+", "-", spelt.lower()),
         library_name="relstack",
         pipeline_tag="text-classification",
-        tags=list(TAGS),
-        metrics=["f1"],
+        tags=[*TAGS, *(["multilingual"] if len(spoken) > 1 else [])],
+        metrics=list(dict.fromkeys(_hub_metric(each.task.metric) for each in facts)),
         base_model=bases or None,
         datasets=list(datasets) or None,
         model_name=run.root.resolve().name,
@@ -128,9 +131,11 @@ def _results(facts: TaskFacts) -> list[Any]:
         ("F1, out of fold, nested", "f1", entry.f1, "train"),
         ("AUC, out of fold", "roc_auc", entry.auc, "train"),
         ("F1 on dev", "f1", entry.dev_f1, "dev"),
-        (f"{facts.task.metric}, out of fold", facts.task.metric, entry.metric, "train"),
-        (f"{facts.task.metric} on dev", facts.task.metric, entry.dev_metric, "dev"),
+        (f"{facts.task.metric} on dev", _hub_metric(facts.task.metric), entry.dev_metric, "dev"),
     ]
+    if facts.task.metric != "auc":  # it stands there already
+        words = f"{facts.task.metric}, out of fold"
+        found.append((words, _hub_metric(facts.task.metric), entry.metric, "train"))
     return [
         EvalResult(
             task_type="text-classification",
@@ -146,6 +151,10 @@ def _results(facts: TaskFacts) -> list[Any]:
         for name, kind, value, split in found
         if value is not None
     ]
+
+
+def _hub_metric(name: str) -> str:
+    return HUB_METRICS.get(name, name)
 
 
 def _refuse_metadata(data: "ModelCardData") -> None:
@@ -197,6 +206,7 @@ def _content(
     body = filled(
         "card.md.j2",
         title=run.root.resolve().name,
+        languages=data.language,
         name=name,
         facts=facts,
         seed=run.settings().seed,

@@ -145,7 +145,8 @@ def _by_language(run: RunFolder, task: str, chosen: Chosen) -> pd.DataFrame:
     scores, decisions = _cross_fitted(run, task, chosen, train["id"])
     labels = train["label"].to_numpy(dtype=np.int8)
     table = score_table(labels, decisions, scores, train["language"].to_numpy())
-    return table.rename_axis("language").reset_index()
+    named = {"positives": "labelled positive", "positive_rate": "decided positive"}
+    return table.rename(columns=named).rename_axis("language").reset_index()
 
 
 def _cross_fitted(run: RunFolder, task: str, chosen: Chosen, ids: pd.Series) -> tuple[np.ndarray, np.ndarray]:

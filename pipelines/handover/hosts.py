@@ -23,6 +23,10 @@ class HostUnreachableError(CompetitionError):
     exit_code: ClassVar[int] = WORTH_RETRYING
 
 
+class NotSignedInError(CompetitionError):
+    """The host was not asked: its package is not installed, or finds no credentials."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What the host lets a team do today (UTC).
@@ -40,7 +44,10 @@ class Limits:
 
 
 class Host(Protocol):
-    """A contest's host. Both methods raise `HostUnreachableError`, and `CompetitionError` for what it refuses."""
+    """A contest's host.
+
+    Both methods raise `HostUnreachableError`, `NotSignedInError`, and `CompetitionError` for what it refuses.
+    """
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -104,7 +111,7 @@ def _signed_in() -> Any:
 
     Raises
     ------
-    CompetitionError
+    NotSignedInError
         The package finds no credentials.
     """
     from kaggle.api.kaggle_api_extended import KaggleApi  # signs in by itself, and prints where it cannot
@@ -113,7 +120,7 @@ def _signed_in() -> Any:
     try:
         client.authenticate()
     except SystemExit as error:
-        raise CompetitionError("there are no Kaggle credentials", advice=HOW_TO_SIGN_IN) from error
+        raise NotSignedInError("there are no Kaggle credentials", advice=HOW_TO_SIGN_IN) from error
     return client
 
 
@@ -123,13 +130,15 @@ def _answering(competition: str) -> Iterator[None]:
 
     Raises
     ------
+    NotSignedInError
+        The client's package is not installed.
     CompetitionError
-        The client's package is not installed, or the contest refuses.
+        The contest refuses.
     HostUnreachableError
         It does not answer, or cannot now.
     """
     if find_spec("kaggle") is None:
-        raise CompetitionError("the kaggle package is not installed", advice="pip install 'relstack[kaggle]'")
+        raise NotSignedInError("the kaggle package is not installed", advice="pip install 'relstack[kaggle]'")
     import requests  # comes with it
 
     try:

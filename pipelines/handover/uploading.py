@@ -18,7 +18,7 @@ from competition.errors import CompetitionError, Fault
 from competition.json_files import Shape, read_json
 from competition.tasks import Task
 from pipelines.failures import readable
-from pipelines.handover.hosts import Host, HostUnreachableError, Limits
+from pipelines.handover.hosts import Host, HostUnreachableError, Limits, NotSignedInError
 from pipelines.locks import alone
 from pipelines.provenance import now
 from pipelines.run_folder import RunFolder
@@ -53,16 +53,21 @@ class Checked:
     Attributes
     ----------
     limits
-        None if the host was not reached.
+        None if the host was not asked, or did not answer.
+    unasked
+        Why it was not.
     """
 
     file: Path
     digest: str
     validation: Validation
     limits: Limits | None
+    unasked: NotSignedInError | None = None
 
     def __str__(self) -> str:
         left = "not known, the host did not answer" if self.limits is None else str(self.limits.left)
+        if self.unasked is not None:
+            left = f"not known, the host's side was not asked: {self.unasked.summary} ({self.unasked.advice})"
         size = readable(self.file.stat().st_size)
         return f"{self.validation}\n{self.file.name}: {size}, sha256 {self.digest}\nsubmissions left today: {left}"
 
@@ -107,7 +112,8 @@ def check_upload(
         raise CompetitionError(
             "there is nothing to upload", faults=[fault], advice="make it: relstack submit --run RUN"
         )
-    digest, limits = sha256(path), _limits(host, competition)
+    digest = sha256(path)
+    limits, unasked = _limits(host, competition)
     faults = _file_faults(path, host, max_bytes=max_bytes)
     faults += _uploaded_before(run, path, digest=digest, competition=competition)
     if limits is not None and limits.left < 1:
@@ -115,7 +121,7 @@ def check_upload(
             Fault(competition, f"no submission is left today, {limits.used} were made", "wait until 0:00 UTC")
         )
     _refuse(faults)
-    return Checked(path, digest, validation, limits)
+    return Checked(path, digest, validation, limits, unasked)
 
 
 def upload(run: RunFolder, host: Host, competition: str, *, checked: Checked, message: str) -> Upload:
@@ -124,13 +130,15 @@ def upload(run: RunFolder, host: Host, competition: str, *, checked: Checked, me
     Raises
     ------
     CompetitionError
-        `HostUnreachableError` (worth retrying) or the host's refusal; the file is where it was. Where the connection
-        broke in between, the host may have it all the same: look there before the next try. Or, since it was checked,
-        the file was changed, or another process has uploaded it.
+        `NotSignedInError`, `HostUnreachableError` (worth retrying) or the host's refusal; the file is where it was.
+        Where the connection broke in between, the host may have it all the same: look there before the next try. Or,
+        since it was checked, the file was changed, or another process has uploaded it.
     """
     if len(message) > LONGEST_MESSAGE:
         fault = Fault("--message", f"{len(message)} characters", f"at most {LONGEST_MESSAGE}")
         raise CompetitionError("this is not uploaded", faults=[fault], advice="shorten --message")
+    if checked.unasked is not None:
+        raise checked.unasked
     if checked.limits is None:
         raise HostUnreachableError(f"{competition} was not reached; nothing was sent", advice="run it again later")
     with alone(run.uploads_file):
@@ -184,12 +192,15 @@ def _usual_file(tasks: Sequence[Task]) -> str:
     return zip_name(tasks) or upload_name(tasks[0])
 
 
-def _limits(host: Host, competition: str) -> Limits | None:
+def _limits(host: Host, competition: str) -> tuple[Limits | None, NotSignedInError | None]:
+    """What the host allows; None if it does not answer, or was not asked, and then why."""
     try:
-        return host.limits(competition)
+        return host.limits(competition), None
+    except NotSignedInError as error:
+        return None, error
     except HostUnreachableError as error:
         log.warning("what is left today is not known: %s", error)
-        return None
+        return None, None
 
 
 def _file_faults(path: Path, host: Host, *, max_bytes: int) -> list[Fault]:

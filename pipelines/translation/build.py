@@ -1,5 +1,6 @@
 """From recipe to translator."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from pipelines.translation.chain import Chain
 from pipelines.translation.ctranslate import CTranslate
 from pipelines.translation.dictionary import Dictionary
 from pipelines.translation.packaged import FastTranslate
-from pipelines.translation.protocol import Resources, Translator
+from pipelines.translation.protocol import NoFileError, Resources, Translator
 from pipelines.translation.recipe import load_translation_recipe
 from pipelines.translation.seq2seq import Seq2Seq
 from pipelines.translation.table import Table
+
+log = logging.getLogger(__name__)
 
 # Recipe kind -> the translator of such a recipe.
 KINDS: Mapping[str, Callable[[Any, Resources], Translator]] = {
@@ -42,16 +45,26 @@ def build_translator(name: str, resources: Resources, *, overrides: Sequence[str
     for step in steps:
         try:
             translators[step] = build_translator(step, resources, overrides=own)
+        except NoFileError as error:
+            if step in recipe.optional:
+                log.warning("%s goes without its step %s: %s (%s)", name, step, error.summary, error.advice)
+            else:
+                faults.append(Fault(step, error.summary, error.advice))
         except CompetitionError as error:
             faults.append(Fault(step, error.summary, error.advice))
             faults += error.faults
-    if faults:
+    if faults or not translators:
         raise CompetitionError(
             f"the steps of {name} cannot all be taken",
             faults=faults,
             advice="install or name what the steps need, or take another recipe: --recipe table --table FILE.csv",
         )
-    return Chain(translators, recipe.steps, recipe.languages)
+    languages = {language: _taken(order, translators) for language, order in recipe.languages.items()}
+    return Chain(translators, _taken(recipe.steps, translators), languages)
+
+
+def _taken(steps: Sequence[str], translators: Mapping[str, Translator]) -> tuple[str, ...]:
+    return tuple(step for step in steps if step in translators)
 
 
 def _files(listed: Sequence[str], given: Sequence[Path]) -> list[Path]:

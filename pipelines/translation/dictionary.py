@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from competition.cleaning import normalise_query
-from competition.errors import CompetitionError
 from competition.languages import WITHOUT_SPACES, iso_code
 from pipelines.translation.alignment import learn_words
 from pipelines.translation.glossary import read_glossaries
 from pipelines.translation.pass_through import is_code
+from pipelines.translation.protocol import NoFileError
 from pipelines.translation.recipe import DictionaryRecipe
 from pipelines.translation.table import digest_files
 
@@ -123,11 +123,12 @@ class Dictionary:
         Raises
         ------
         CompetitionError
-            There is no file, or one is faulty.
+            `NoFileError`, or one is faulty.
         """
         if not files:
-            raise CompetitionError("a dictionary needs a glossary", advice="name it: --glossary FILE.tsv")
-        return cls(recipe, digest_files(files), read_glossaries(files))
+            raise NoFileError("a dictionary needs a glossary", advice="name it: --glossary FILE.tsv")
+        columns = read_glossaries(files)
+        return cls(recipe, digest_files(files), columns)
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from competition.errors import CompetitionError
+
+
+class NoFileError(CompetitionError):
+    """A translator that is made of files was given none."""
+
 
 class Translator(Protocol):
     """Translates texts one by one: what a text becomes depends on nothing but the text and the two languages."""

@@ -88,12 +88,14 @@ class CTranslateRecipe(NetworkRecipe):
 class ChainRecipe(Section):
     """Translators by the names of their recipes: each text is the first's that has a translation of it.
 
-    `languages` names other steps for some languages: ``languages.de = ["dictionary"]``.
+    `languages` names other steps for some languages: ``languages.de = ["dictionary"]``. Of the `optional` steps those
+    are left out, with a warning, that need a file (a glossary, a table) and are given none.
     """
 
     kind: Literal["chain"]
     description: str = ""
     steps: tuple[str, ...] = Field(min_length=1)
+    optional: tuple[str, ...] = ()
     languages: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @field_validator("steps")

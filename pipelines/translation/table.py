@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from competition.cleaning import normalise_query
-from competition.errors import CompetitionError
 from competition.languages import ENGLISH
 from pipelines.prepare import read_translations
+from pipelines.translation.protocol import NoFileError
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Table:
         Raises
         ------
         CompetitionError
-            There is no file, or one is faulty.
+            `NoFileError`, or one is faulty.
         """
         if not files:
-            raise CompetitionError("a table of translations needs a file", advice="name it: --table FILE.csv")
+            raise NoFileError("a table of translations needs a file", advice="name it: --table FILE.csv")
         known: dict[tuple[str, str], str] = {}
         for file in files:
             rows = read_translations(file)
