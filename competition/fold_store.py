@@ -258,5 +258,5 @@ def _manifest(folds: Folds, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _damaged(path: Path, *, found: str) -> CompetitionError:
-    advice = "restore both files; or delete both, split again, and delete all parts made with these folds"
+    advice = "restore both files, or delete both and split again: the same rows give the same folds, parts stay valid"
     return CompetitionError("saved folds are damaged", faults=[Fault(str(path), found)], advice=advice)

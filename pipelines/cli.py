@@ -79,11 +79,12 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         from competition.errors import CompetitionError
-        from pipelines.failures import StoppedError
+        from pipelines.failures import StoppedError, naming_sigterm
         from pipelines.secrets import redacted
 
         try:
-            return super().invoke(ctx)
+            with naming_sigterm():
+                return super().invoke(ctx)
         except CompetitionError as error:
             known = error
         except KeyboardInterrupt:
@@ -132,7 +133,7 @@ def settings_options(command: Command) -> Command:
             help="Tasks, comma-separated; all of the competition if left out.",
             shell_complete=list_of(word_of(*TASKS)),
         ),
-        click.option("--folds", default=5, show_default=True, help="Number of folds (3 or more)."),
+        click.option("--folds", type=click.IntRange(3, 100), default=5, show_default=True, help="Number of folds."),
         click.option(
             "--plan",
             default="auto",
@@ -279,10 +280,9 @@ def submit(run_dir: Path, ensemble: str, split: str | None, name: str, prior_mat
 @task_option
 def validate(path: Path, run_dir: Path, split: str | None, task: str | None) -> None:
     """Check a submission (folder, zip, .txt or .csv) against the rows of a run: every id once, fields equal, 0/1."""
-    from submissions.validate import validate_files
+    from pipelines.comparing import validate_submission
 
-    expected, tasks = _expected(run_folder(run_dir), split, task)
-    print(validate_files(path, expected, tasks))
+    print(validate_submission(run_folder(run_dir), path, split=split, task=task))
 
 
 @main.command()
@@ -294,19 +294,10 @@ def validate(path: Path, run_dir: Path, split: str | None, task: str | None) -> 
 @format_option
 def compare(first: Path, second: Path, run_dir: Path, split: str | None, task: str | None, output: Any) -> None:
     """Where two submissions differ, in total and per language."""
-    import pandas as pd
-
+    from pipelines.comparing import compare_submissions
     from pipelines.output import print_table
-    from submissions.compare import compare as compare_predictions
-    from submissions.compare import read_predictions
 
-    expected, tasks = _expected(run_folder(run_dir), split, task)
-    tables = []
-    for each in tasks:
-        a, b = (read_predictions(path, each) for path in (first, second))
-        table = compare_predictions(a, b, expected[each.name])
-        tables.append(table.assign(task=each.name))
-    print_table(pd.concat(tables, ignore_index=True), output)
+    print_table(compare_submissions(run_folder(run_dir), first, second, split=split, task=task), output)
 
 
 @main.command()
@@ -418,22 +409,6 @@ def _report(run: "RunFolder") -> None:
     with timed(run, "report"):
         path = make_report(run)
     say(f"report {path}")
-
-
-def _expected(run: "RunFolder", split: str | None, name: str | None) -> tuple[dict[str, Any], list[Any]]:
-    """Rows by task name of the split that a submission is for, and the tasks that have it; of one task if named."""
-    from competition.errors import CompetitionError
-
-    expected, tasks = {}, []
-    for task in run.tasks_named(name):
-        there = [name for name in ([split] if split else ["test", "dev"]) if name in run.splits(task.name)]
-        if there:
-            expected[task.name] = run.rows(task.name)[there[0]]
-            tasks.append(task)
-    if not tasks:
-        words = f"the run has no {split or 'dev or test'} rows to compare with"
-        raise CompetitionError(words, advice="name another --split, or --task")
-    return expected, tasks
 
 
 def _settings(**options: Any) -> "RunSettings":

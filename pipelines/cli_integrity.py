@@ -51,7 +51,7 @@ def gc(run_dir: Path, weights: bool, cache: bool, yes: bool, output: Any) -> Non
     found = freeable(run_folder(run_dir), weights=weights, cache=cache)
     n_bytes = {each.path: each.n_bytes for each in found}
     lines = [(str(each.path), each.reason, n_bytes[each.path]) for each in found]
-    print_table(pd.DataFrame(lines, columns=["path", "reason", "bytes"]), output)
+    print_table(pd.DataFrame(lines, columns=["path", "reason", "bytes"]), output, whole=("path",))
     if yes:
         gone = free(found)
         freed = sum(n_bytes[each.path] for each in gone)

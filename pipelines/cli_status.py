@@ -27,5 +27,5 @@ def status(run_dir: Path, by: str, timings: bool, output: Any) -> None:
         print_table(job_table(run), output)
     else:
         lines = job_lines(run)
-        print_table(status_table(lines), output)
+        print_table(status_table(lines), output, whole=("detail",))
         say(time_left(lines))

@@ -4,10 +4,12 @@ import errno
 import re
 import shlex
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from competition.errors import WORTH_RETRYING, CompetitionError, Fault
 from pipelines.memory import MemoryShortageError, first_line, out_of_memory
@@ -33,6 +35,34 @@ class StoppedError(CompetitionError):
     """Somebody, or a machine that is taken back, stopped the work: worth retrying."""
 
     exit_code: ClassVar[int] = WORTH_RETRYING
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come; no handler of ordinary errors may take it for a job's."""
+
+
+@contextmanager
+def naming_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM interrupts as Ctrl-C does.
+
+    Raises
+    ------
+    StoppedError
+        SIGTERM ended the block.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if in_main else None
+    try:
+        yield
+    except _Terminated:
+        raise StoppedError("stopped by SIGTERM", advice="the same command goes on where this one stopped") from None
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 class FileAccessError(CompetitionError):

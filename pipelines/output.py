@@ -22,17 +22,25 @@ SHORT_CELL = 32
 SEPARATOR = 3  # characters between two columns
 
 
-def print_table(frame: "pd.DataFrame", output: Format, *, title: str = "", important: Sequence[str] = ()) -> None:
+def print_table(
+    frame: "pd.DataFrame",
+    output: Format,
+    *,
+    title: str = "",
+    important: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
     """Print `frame` as a table, a JSON list of objects or CSV.
 
-    A terminal that is too narrow for all columns of a table gets as many as fit, the `important` ones first.
+    A terminal that is too narrow for all columns of a table gets as many as fit, the `important` ones first. Texts are
+    cut off, but for those of the columns `whole`, which go on in the next line.
     """
     if output == "json":
         print(frame.to_json(orient="records", force_ascii=False, indent=1, double_precision=15))
     elif output == "csv":
         print(frame.to_csv(index=False), end="")
     else:
-        _print_rich(frame, title, important)
+        _print_rich(frame, title, important, whole)
 
 
 def print_tables(tables: "Mapping[str, pd.DataFrame]", output: Format) -> None:
@@ -70,22 +78,25 @@ def table_text(frame: "pd.DataFrame") -> str:
     return captured.get().rstrip()
 
 
-def _print_rich(frame: "pd.DataFrame", title: str, important: Sequence[str]) -> None:
+def _print_rich(frame: "pd.DataFrame", title: str, important: Sequence[str], whole: Sequence[str]) -> None:
     console = _console(WIDE)
-    fitting = fitting_columns(frame, console.width, important)
-    console.print(_rich_table(frame[fitting], title))
+    fitting = fitting_columns(frame, console.width, important, whole)
+    console.print(_rich_table(frame[fitting], title, whole))
     if missing := [name for name in map(str, frame.columns) if name not in fitting]:
         say(f"for want of room without {', '.join(missing)}; --format csv has all")
 
 
-def fitting_columns(frame: "pd.DataFrame", width: int, important: Sequence[str] = ()) -> list[str]:
+def fitting_columns(
+    frame: "pd.DataFrame", width: int, important: Sequence[str] = (), whole: Sequence[str] = ()
+) -> list[str]:
     """The columns of a table so many characters wide: the important ones first, then the others, in their own order."""
     from rich.cells import cell_len
 
     names = [str(name) for name in frame.columns]
     room, chosen = width + SEPARATOR, list[str]()
     for name in dict.fromkeys((*(name for name in important if name in names), *names)):
-        room -= max(cell_len(name), *(cell_len(_cell(value)) for value in frame[name]), 0) + SEPARATOR
+        widest = max(cell_len(name), *(cell_len(_cell(value)) for value in frame[name]), 0)
+        room -= (min(widest, SHORT_CELL) if name in whole else widest) + SEPARATOR
         if room < 0 and chosen:
             break
         chosen.append(name)
@@ -109,16 +120,17 @@ def _console(width: int) -> "Console":
     )
 
 
-def _rich_table(frame: "pd.DataFrame", title: str) -> "Table":
+def _rich_table(frame: "pd.DataFrame", title: str, whole: Sequence[str] = ()) -> "Table":
     import pandas as pd
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
     for name in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(str(name), justify="right" if numeric else "left", no_wrap=True)
+        table.add_column(str(name), justify="right" if numeric else "left", no_wrap=name not in whole, overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*map(_cell, row))
+        cells = zip(frame.columns, row, strict=True)
+        table.add_row(*(_words(value) if name in whole else _cell(value) for name, value in cells))
     return table
 
 

@@ -14,6 +14,7 @@ from competition.artefacts import (
     PROVENANCE,
     beside,
     hashes,
+    inspect,
     is_finished,
     replacing,
     sealing,
@@ -34,7 +35,7 @@ from competition.tasks import Task
 from pipelines.contests import contest_of, keep_contest
 from pipelines.locks import alone, sweep
 from pipelines.provenance import now, provenance
-from pipelines.run_folder import RunFolder, RunSettings, read_split, read_translations_of
+from pipelines.run_folder import MAKE_AGAIN, RunFolder, RunSettings, read_split, read_translations_of
 
 log = logging.getLogger(__name__)
 
@@ -293,7 +294,10 @@ def _seal_rows(run: RunFolder, task: Task, settings: RunSettings, *, started: st
 
 
 def _refuse_other_rows(run: RunFolder, task: str, splits: dict[str, pd.DataFrame]) -> None:
-    had, is_whole = run.splits(task), is_finished(run.rows_file(task, "train").parent)
+    folder = run.rows_file(task, "train").parent
+    had, is_whole = run.splits(task), is_finished(folder)
+    if is_whole and (damage := inspect(folder / MANIFEST).faults):
+        raise CompetitionError(f"the rows of {task} in the run are damaged", faults=damage, advice=MAKE_AGAIN)
     faults = [
         Fault(f"{task}/{split}", "the input file changed since the run was made")
         for split in had

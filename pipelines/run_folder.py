@@ -35,7 +35,7 @@ ROWS: dict[str, Kind] = {
     "raw_target": "text or null",
 }
 TRANSLATIONS: dict[str, Kind] = {"language": "text", "query": "text", "query_en": "text"}
-MAKE_AGAIN = "make the run again in another --run folder"
+MAKE_AGAIN = "delete that folder of rows (or the translations) and give the command that made the run again: parts stay"
 NAME = re.compile(r"[\w-][\w.-]{0,99}")
 FREE_TO_CHANGE = ("recipes", "overrides", "data", "translations", "competition")
 

@@ -1,17 +1,15 @@
 """Which job is next, and what became of all of them: the same for every engine."""
 
 import logging
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from competition.errors import WORTH_RETRYING, CompetitionError, Fault
 from pipelines.engines.protocol import Engine, Outcome
-from pipelines.failures import StoppedError
+from pipelines.failures import naming_sigterm
 from pipelines.jobs import Job
 from pipelines.ranking import chains, rank
 
@@ -108,10 +106,6 @@ def _said(outcome: Outcome) -> str:
     return "; the last lines of its log:\n    " + "\n    ".join(outcome.last) + "\n   " if outcome.last else ""
 
 
-class _Terminated(BaseException):
-    """SIGTERM has come; no handler of ordinary errors may take it for a job's."""
-
-
 @contextmanager
 def stopping(engine: Engine) -> Iterator[None]:
     """Stop the engine at the end of the block, whatever ends it; SIGTERM does so as Ctrl-C does.
@@ -121,17 +115,8 @@ def stopping(engine: Engine) -> Iterator[None]:
     StoppedError
         SIGTERM ended the block.
     """
-
-    def stop(number: int, frame: Any) -> None:
-        raise _Terminated
-
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if in_main else None
     try:
-        yield
-    except _Terminated:
-        raise StoppedError("stopped by SIGTERM", advice="the same command goes on where this one stopped") from None
+        with naming_sigterm():
+            yield
     finally:
-        if in_main:
-            signal.signal(signal.SIGTERM, before)
         engine.stop()

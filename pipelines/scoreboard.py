@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from competition.artefacts import PROVENANCE, sealing
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, Fault
 from competition.judging import METRICS
 from competition.metrics import auc, f1, f1_interval, paired_difference, score_table
 from competition.progress import progress
@@ -128,6 +128,12 @@ def _judged_ensemble(
     run: RunFolder, task: str, name: str, gathered: Gathered, rows: Mapping[str, pd.DataFrame]
 ) -> Judged:
     manifest = read_manifest(run.ensemble(task, name))
+    if absent := [learner for learner in manifest["learners"] if learner not in gathered.rates]:
+        raise CompetitionError(
+            f"{task}: {name} was made of base learners that have not all their parts any more",
+            faults=[Fault(learner, "a part is missing") for learner in absent],
+            advice=f"relstack status --run {run.root} says which; train it, or delete {run.ensemble(task, name)}",
+        )
     oof = read_ensemble(run, task, name, "oof", rows["train"]["id"])
     cuts = ensemble_cuts(run, task, name)
     dev = ensemble_scores(run, task, name, "dev", rows["dev"]["id"]) if "dev" in rows else None

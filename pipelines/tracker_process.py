@@ -9,9 +9,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import TextIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from pipelines.secrets import redacted
 from pipelines.trackers import Tracker
 
 
@@ -126,6 +128,25 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
+class Redacted(TextIOBase):
+    """A stream that writes whole lines to another one, without secrets: trackers tell where they sent things."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.begun = stream, ""
+
+    def write(self, text: str) -> int:
+        """Keep what is no whole line yet."""
+        *lines, self.begun = (self.begun + text).split("\n")
+        self.stream.writelines(f"{redacted(line)}\n" for line in lines)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is no whole line."""
+        self.stream.write(redacted(self.begun))
+        self.begun = ""
+        self.stream.flush()
+
+
 def follow(tracker: Tracker, lines: Iterable[str]) -> None:
     """Do what the lines say, to the last of them; a run that was left open is finished."""
     started = False
@@ -143,4 +164,5 @@ def follow(tracker: Tracker, lines: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = Redacted(sys.stdout), Redacted(sys.stderr)
     follow(KINDS[sys.argv[1]](Path(sys.argv[2])), sys.stdin)

@@ -17,6 +17,7 @@ from competition.sample import write_sample
 from oof.journal import cut_torn_line, open_journal
 from oof.store import PartKey
 from pipelines.cli import main
+from pipelines.config import recipe_path
 from pipelines.locks import alone
 from pipelines.prepare import prepare, split
 from pipelines.run_folder import RunFolder, RunSettings
@@ -125,17 +126,21 @@ def test_of_two_processes_that_make_the_same_ensemble_one_works(finished_run: Pa
 
 def test_recipes_that_several_processes_record_at_once_are_all_kept(finished_run: Path, tmp_path: Path) -> None:
     run = RunFolder(shutil.copytree(finished_run, tmp_path / "run"))
+    names = [tmp_path / f"learner-{i}" for i in range(1, 13)]
+    for name in names:
+        shutil.copy(recipe_path("lexical"), f"{name}.toml")
     threads = [
-        threading.Thread(target=run.add_recipes, args=([f"learner-{i}"], [f"learner-{i}:head.rounds={i}"]))
-        for i in range(1, 13)
+        threading.Thread(target=run.add_recipes, args=([f"{name}.toml"], [f"{Path(name).name}:head.rounds=7"]))
+        for name in map(str, names)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     settings = run.settings()
-    assert {f"learner-{i}" for i in range(1, 13)} <= set(settings.recipes)
-    assert {f"learner-{i}:head.rounds={i}" for i in range(1, 13)} <= set(settings.overrides)
+    assert {f"{name}.toml" for name in names} <= set(settings.recipes)
+    assert {f"{name.name}:head.rounds=7" for name in names} <= set(settings.overrides)
+    assert all(run.recipe_copy(name.name).is_file() for name in names)
 
 
 # A preparation that was cut off
