@@ -206,6 +206,18 @@ def test_no_job_outlives_the_command_that_began_it(
     wait_until(lambda: not any(line.state in (RUNNING, FAILED) for line in job_lines(run)), "their being noticed")
 
 
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+def test_a_training_by_hand_ends_with_75_at_sigterm(new_run: Callable[[str], RunFolder]) -> None:
+    run = new_run("by-hand")
+    words = ["train", "--run", run.root, "--task", "QI", "--model", RECIPE]
+    done = subprocess.Popen([sys.executable, "-m", "pipelines.cli", *map(str, words)], cwd=ROOT, stderr=subprocess.PIPE)
+    wait_until(lambda: any(run.logs.glob("*.json")), "its beginning")
+    done.send_signal(signal.SIGTERM)
+    _, said = done.communicate()
+    assert done.returncode == 75
+    assert b"stopped by SIGTERM" in said
+
+
 def jobs_running(run: RunFolder) -> list[int]:
     """Ids of the processes that do jobs of the run."""
     found = []

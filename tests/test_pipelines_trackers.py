@@ -1,5 +1,6 @@
 """Trackers get the metrics of a run, offline, without secrets; one that is lost costs metrics and nothing else."""
 
+import io
 import json
 import logging
 import os
@@ -21,7 +22,8 @@ from pipelines.cli import main
 from pipelines.cli_options import run_folder
 from pipelines.launch import METRICS_MARK, _forward
 from pipelines.run_folder import RunFolder
-from pipelines.tracker_process import flat, follow
+from pipelines.secrets import HIDDEN
+from pipelines.tracker_process import Redacted, flat, follow
 from pipelines.trackers import CHOICE, PATIENCE, Channel, close_trackers, log_metrics, logging_to, tracked
 
 INSTALLED = [name for name in trackers.TRACKERS if find_spec(name)]
@@ -255,3 +257,12 @@ def test_parts_ensembles_and_the_leaderboard_are_tracked(tmp_path: Path, monkeyp
     assert len(files) > 10
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     assert SECRET not in done.output
+
+
+def test_what_a_tracker_says_holds_no_secrets() -> None:
+    said = io.StringIO()
+    stream = Redacted(said)
+    print("API request to http://user:hunter2", end="", file=stream)
+    print("secret@127.0.0.1:1/ failed", file=stream)
+    print("no end", end="", file=stream, flush=True)
+    assert said.getvalue() == f"API request to http://{HIDDEN}@127.0.0.1:1/ failed\nno end"

@@ -4,15 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from competition.artefacts import MANIFEST, read_manifest, write_manifest
+from competition.errors import CompetitionError
 from oof.store import PartKey
 from pipelines.cli import main
 from pipelines.ensembling import parts_digest
+from pipelines.prepare import prepare
 from pipelines.run_artefacts import artefacts
 from pipelines.run_folder import RunFolder
 from pipelines.verifying import verify
@@ -228,3 +231,24 @@ def test_manifests_that_no_version_wrote_are_faults_not_crashes(own: Path) -> No
     found = {fault.where for fault in verify(RunFolder(own)).faults}
     assert {str(own / name) for name in names} <= found
     assert any("query-group" in where or "run.toml" in where for where in found)
+
+
+def test_a_damaged_copy_of_rows_is_told_from_changed_input_files(own: Path) -> None:
+    run = RunFolder(own)
+    file = run.rows_file("QI", "test")
+    rows = pd.read_parquet(file)
+    rows.assign(query="something else").to_parquet(file, index=False)
+    with pytest.raises(CompetitionError, match=r"in the run are damaged(.|\n)*parts stay"):
+        prepare(run, run.settings())
+    shutil.rmtree(file.parent)
+    parts = {path: path.read_bytes() for path in (own / "parts").rglob("*.parquet")}
+    prepare(run, run.settings())
+    assert call("train", "--run", own, "--task", "QI", "--model", "lexical").exit_code == 0
+    assert {path: path.read_bytes() for path in (own / "parts").rglob("*.parquet")} == parts
+
+
+def test_an_ensemble_whose_learner_lost_a_part_is_named(own: Path) -> None:
+    shutil.rmtree(own / "parts/QI/lexical/fold-0")
+    done = call("leaderboard", "--run", own)
+    assert done.exit_code == 3
+    assert "lexical: a part is missing" in done.output
