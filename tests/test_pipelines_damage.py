@@ -14,6 +14,7 @@ from competition.artefacts import MANIFEST
 from oof.store import PartKey
 from pipelines.cli import main
 from pipelines.ensembling import ensemble
+from pipelines.job_state import read_state
 from pipelines.run_folder import RunFolder
 from pipelines.verifying import verify
 
@@ -59,3 +60,18 @@ def test_damaged_weights_do_not_score(own: RunFolder) -> None:
     assert done.exit_code == 3
     assert "part QI/lexical-linear/fold-0 is damaged" in done.stderr
     assert "relstack train --task QI --model lexical-linear --fold 0" in done.stderr
+
+
+def test_a_damaged_artefact_is_not_sent_and_named(own: RunFolder, tmp_path: Path) -> None:
+    file = own.parts.folder(PartKey("QI", "lexical", 0)) / "oof.parquet"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    done = call("push", own.root, f"file://{tmp_path / 'store'}")
+    assert done.exit_code == 3
+    assert "parts/QI/lexical/fold-0 is damaged and is not sent" in done.stderr
+    assert not (tmp_path / "store" / "parts" / "QI" / "lexical" / "fold-0").exists()
+
+
+def test_a_process_that_cannot_be_is_no_state_of_a_job(tmp_path: Path) -> None:
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps({"name": "job", "host": "h", "pid": 10**20, "attempt": 1, "started": "now"}))
+    assert read_state(file) is None
