@@ -15,6 +15,8 @@ import numpy as np
 import optuna
 import pandas as pd
 
+from competition.artefacts import MANIFEST, SEAL, hashes, write_manifest
+from competition.artefacts import read_manifest as read_sealed
 from competition.errors import CompetitionError
 from competition.fold_store import load_folds
 from competition.inspection import inspect_competition
@@ -220,7 +222,9 @@ def _make_trees(run: RunFolder, folder: Path) -> None:
     settings = {"num_leaves": 6, "min_data_in_leaf": 5, "verbose": -1, "num_threads": 1, "objective": "binary"}
     text = lgb.train(settings, data, 4).model_to_string()
     combiner = FittedLightGBM(LogisticStacker().fit(frame), languages, names, 4, text)
-    Fitted(combiner, 0.5).to_folder(RunFolder(folder).ensemble("QI", "stack"))
+    stack = RunFolder(folder).ensemble("QI", "stack")
+    Fitted(combiner, 0.5).to_folder(stack)
+    write_manifest(stack / MANIFEST, {**read_sealed(stack / MANIFEST), "files": hashes(stack)})
 
 
 def _make_embeddings(run: RunFolder, folder: Path) -> None:
@@ -356,7 +360,8 @@ def _seal_files(folder: Path) -> None:
         for name in values["files"]:
             if (path.parent / name).is_file():  # not a pipe, nor an endless device
                 values["files"][name] = hashlib.sha256((path.parent / name).read_bytes()).hexdigest()
-        path.write_text(json.dumps(values), encoding="utf-8")
+        values.pop(SEAL, None)
+        write_manifest(path, values)
 
 
 READERS = (
@@ -398,7 +403,7 @@ READERS = (
         _seal_files,
     ),
     Reader("weights", _copy("parts"), ("parts/QI/*/fold-0/weights/*",), _read_weights),
-    Reader("ensembles", _make_trees, ("ensembles/QI/*/*.*", "ensembles/QI/*/*/*.*"), _read_ensembles),
+    Reader("ensembles", _make_trees, ("ensembles/QI/*/*.*", "ensembles/QI/*/*/*.*"), _read_ensembles, _seal_files),
     Reader("pretrained", _make_pretrained, ("pretrained/QI/tapt/all/*",), _read_pretrained),
     Reader("pseudo", _make_pseudo, ("pseudo/QI/sure/*",), _read_pseudo, _seal_files),
     Reader(

@@ -39,6 +39,8 @@ class Verdict:
         Files that `relstack gc` took away.
     hashed
         Whether the manifest lists all files; those of older versions do not.
+    unlisted
+        Those of the faults that are files beside what the manifest lists: nobody reads them.
     """
 
     n_files: int
@@ -46,6 +48,7 @@ class Verdict:
     n_freed: int
     hashed: bool
     faults: tuple[Fault, ...]
+    unlisted: tuple[Fault, ...] = ()
 
     def __str__(self) -> str:
         if self.faults:
@@ -268,11 +271,10 @@ def inspect(manifest: Path) -> Verdict:
         if name not in found and name not in gone
     ]
     faults += _changed(folder, {name: listed[name] for name in found if name in listed})
-    unlisted = [name for name in found if name not in listed]
-    if is_new:
-        faults += [Fault(str(folder / name), f"is not in {manifest.name}", "only what it lists") for name in unlisted]
+    extra = [name for name in found if name not in listed] if is_new else []
+    unlisted = [Fault(str(folder / name), f"is not in {manifest.name}", "only what it lists") for name in extra]
     n_bytes = sum((folder / name).stat().st_size for name in (*found, manifest.name))
-    return Verdict(len(found) + 1, n_bytes, len(gone), is_new, tuple(faults))
+    return Verdict(len(found) + 1, n_bytes, len(gone), is_new, (*faults, *unlisted), tuple(unlisted))
 
 
 def sync_folder(folder: Path) -> None:

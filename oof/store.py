@@ -5,7 +5,7 @@ A part is a folder ``parts/<task>/<base learner>/fold-<k>/`` with ``oof.parquet`
 ``manifest.json``. A folder without a manifest does not exist. Scores are joined by row id, never by position.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pandas as pd
 
 from competition.artefacts import MANIFEST as MANIFEST
 from competition.artefacts import SEAL, finish, finished, is_finished, partial, sha256
+from competition.damage import refuse_damage
 from competition.errors import CompetitionError, Fault, MismatchError, MissingPartError
 from competition.json_files import Shape, read_json
 from competition.parquet_files import Kind, read_frame
@@ -199,6 +200,18 @@ class PartStore:
         frame = read_frame(path, SCORES, what=f"{path.name} of part {key}", advice=advice)
         check_scores(frame, where=f"{key}/{split}")
         return frame.set_index("id")["score"]
+
+    def refuse_damaged(self, keys: Iterable[PartKey]) -> None:
+        """Refuse parts that are not as they were written, before their weights are used.
+
+        Raises
+        ------
+        CompetitionError
+            A file of a part is missing or changed.
+        """
+        for key in keys:
+            advice = f"delete the folder of part {key} and run `{train_command(key)}` again"
+            refuse_damage(self.folder(key), what=f"part {key}", advice=advice)
 
     def gather(
         self,

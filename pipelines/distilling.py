@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from competition.artefacts import MANIFEST, PROVENANCE, finish, finished, heal, is_finished, partial
+from competition.damage import refuse_damage
 from competition.errors import CompetitionError, Fault, MismatchError
 from competition.json_files import Shape, read_json
 from competition.metrics import f1, paired_difference
@@ -181,6 +182,7 @@ def student_decisions(run: RunFolder, task: str, name: str, split: str) -> np.nd
 def student_scores(run: RunFolder, task: str, name: str, split: str, ids: pd.Series) -> np.ndarray:
     """The student's scores of dev or test, ``(n_ids,)``."""
     folder = run.student(task, name)
+    refuse_damage(folder, what=f"student {name}", advice=MAKE_AGAIN)
     where = f"student {task}/{name}/{split}"
     scores = read_frame(folder / f"{split}.parquet", SCORES, what=f"the scores of {where}", advice=MAKE_AGAIN)
     check_scores(scores, where=where)
@@ -208,6 +210,7 @@ def new_row_threshold(run: RunFolder, task: str, name: str) -> float:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What the student in `folder` was made from, and its thresholds; a CompetitionError if it is damaged."""
+    refuse_damage(folder, what=f"student {folder.name}", advice=MAKE_AGAIN)
     return read_json(folder / MANIFEST, SHAPE, what=f"the manifest of student {folder.name}", advice=MAKE_AGAIN)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from competition.artefacts import MANIFEST, PROVENANCE, finish, finished, heal, is_finished, partial
+from competition.damage import damage, refuse_damage
 from competition.errors import CompetitionError, Fault, MissingPartError
 from competition.fold_store import Folds
 from competition.json_files import Shape, read_json
@@ -234,8 +235,14 @@ def _journal(folder: Path) -> Path:
 
 
 def _is_made_of(folder: Path, combiner: Combiner, gathered: Gathered) -> bool:
+    """Whether the ensemble is there, and whole, and of these parts: else it is made again."""
+    if not is_finished(folder):
+        return False
+    if faults := damage(folder):
+        log.warning("the ensemble %s is damaged and made again: %s", folder, faults[0])
+        return False
     made_of = {"sources": dict(gathered.sources), "combiner": repr(combiner), "format": FORMAT}
-    return is_finished(folder) and made_of.items() <= read_manifest(folder).items()
+    return made_of.items() <= read_manifest(folder).items()
 
 
 def _cuts(train: PredictionFrame, crossed: CrossFitted, fitted: Fitted) -> SegmentChoice:
@@ -295,7 +302,8 @@ def ensembles(run: RunFolder, task: str) -> list[str]:
 
 
 def read_ensemble(run: RunFolder, task: str, name: str, split: str, ids: pd.Series) -> pd.DataFrame:
-    """One of an ensemble's score files, in the order of `ids`."""
+    """One of an ensemble's score files, in the order of `ids`; a CompetitionError if the ensemble is damaged."""
+    _refuse_damaged(run.ensemble(task, name))
     where = f"ensemble {task}/{name}/{split}"
     columns: dict[str, Kind] = {**SCORES, **({"decision": "whole number"} if split == "oof" else {})}
     frame = read_frame(
@@ -336,12 +344,18 @@ def complete_learners(run: RunFolder, task: str) -> list[str]:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What the ensemble in `folder` was made from, and its threshold; a CompetitionError if it is damaged."""
+    _refuse_damaged(folder)
     what = f"the manifest of {folder.name}"
     found = read_json(folder / MANIFEST, MANIFEST_SHAPE, optional=CUTS_SHAPE, what=what, advice=MAKE_AGAIN)
     if not found["learners"]:
         fault = Fault(str(folder / MANIFEST), "learners are none", "one or more")
         raise CompetitionError(f"the manifest of {folder.name} is damaged", faults=[fault], advice=MAKE_AGAIN)
     return found
+
+
+def _refuse_damaged(folder: Path) -> None:
+    if is_finished(folder):  # what is not there at all, the reader says
+        refuse_damage(folder, what=f"the ensemble {folder.parent.name}/{folder.name}", advice=MAKE_AGAIN)
 
 
 def part_manifests(run: RunFolder, task: str, learners: Iterable[str]) -> dict[str, str]:

@@ -54,7 +54,7 @@ class JobState(Section):
 
     name: str
     host: str
-    pid: int
+    pid: int = Field(ge=1, le=2**31 - 1)
     attempt: int = Field(ge=1)
     started: str
     seconds: float = Field(0.0, ge=0)

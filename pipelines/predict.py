@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from competition.cleaning import clean
+from competition.damage import refuse_damage
 from competition.errors import CompetitionError, Fault
 from competition.rows import read_rows
 from competition.tasks import Task
@@ -96,7 +97,7 @@ def learner_models(run: RunFolder, task: Task, learner: str, space: "Workspace")
     Raises
     ------
     CompetitionError
-        A fold is not trained yet, weights were freed, or pretrained weights are not to be had.
+        A fold is not trained yet, weights were freed, a part is damaged, or pretrained weights are not to be had.
     """
     from pipelines.backbones import load_folds
 
@@ -109,6 +110,7 @@ def learner_models(run: RunFolder, task: Task, learner: str, space: "Workspace")
             advice="train the missing folds by the commands above",
         )
     refuse_freed_weights(run, keys)
+    run.parts.refuse_damaged(keys)
     return Models(learner, task, tuple(load_folds([run.parts.folder(key) / WEIGHTS for key in keys], space)))
 
 
@@ -118,12 +120,14 @@ def student_model(run: RunFolder, task: Task, name: str, space: "Workspace") -> 
     Raises
     ------
     CompetitionError
-        There is no such student, or its weights are missing.
+        There is no such student, its weights are missing, or it is damaged.
     """
     from pipelines.backbones import load
 
-    folder = student_folder(run, task.name, name) / WEIGHTS
+    student = student_folder(run, task.name, name)
+    folder = student / WEIGHTS
     if not folder.is_dir():
         fault = Fault(str(folder), "its weights are missing")
         raise CompetitionError("there is nothing to score new rows with", faults=[fault], advice=MAKE_AGAIN)
+    refuse_damage(student, what=f"student {name}", advice=MAKE_AGAIN)
     return Models(name, task, (load(folder, space),))

@@ -108,6 +108,9 @@ def _table(listed: Sequence[Artefact], move: Callable[[Artefact], Moved]) -> pd.
 
 
 def _send(run: RunFolder, store: Store, each: Artefact, *, is_there: bool) -> Moved:
+    if faults := inspect(each.manifest).faults:
+        advice = f"relstack verify {run.root} names the command that makes it again"
+        raise CompetitionError(f"{each.name} is damaged and is not sent", faults=faults, advice=advice)
     manifest = each.manifest.read_bytes()
     if is_there and store.read(each.manifest_name) == manifest:
         return Moved(each.name, THERE)

@@ -77,6 +77,7 @@ def contents(run: RunFolder, choice: str = "best") -> Contents:
     for task, each in chosen.items():
         keys = [PartKey(task, name, fold) for name in each.learners for fold in range(each.n_folds)]
         refuse_freed_weights(run, keys)
+        run.parts.refuse_damaged(keys)
         files |= _below(run, [run.parts.folder(key) / "weights" for key in keys])
         if each.kind != "base":
             files |= _model_of(run, task, each.name)
