@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,6 +140,17 @@ def test_ray_that_does_not_come_up_in_time_is_worth_retrying(tmp_path: Path, mon
     with pytest.raises(CompetitionError, match="Ray did not start: The current node timed out") as caught:
         ENGINES["ray"](RunFolder(tmp_path), EngineOptions())
     assert caught.value.exit_code == 75
+
+
+def test_an_address_at_which_nobody_listens_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would wait ten minutes"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(CompetitionError, match=f"nobody answers at 127.0.0.1:{port}") as caught:
+        ENGINES["ray"](RunFolder(tmp_path), EngineOptions(address=f"127.0.0.1:{port}"))
+    assert caught.value.exit_code == 75
+    assert "ray status" in str(caught.value)
 
 
 def test_a_killed_job_is_named_and_the_next_run_finishes(

@@ -6,6 +6,8 @@ GPUs and CPUs on one machine, taken together. Ray itself starts a task again who
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LOST_MACHINES = 3  # times that Ray starts a job again
 LOOK_SECONDS = 1.0
+ANSWER_SECONDS = 5
+HOST_AND_PORT = re.compile(r"\[?([^/\[\]]+)\]?:(\d+)")
 STORE_BYTES = 80 * 2**20  # the least that Ray takes; nothing of ours goes through its store
 NODE_WORDS = {"num_cpus": "CPU", "num_gpus": "GPU"}
 """Ray's names of a task's resources and what it calls them on machines and in placement groups."""
@@ -27,6 +31,12 @@ NODE_WORDS = {"num_cpus": "CPU", "num_gpus": "GPU"}
 
 class RayNotStartedError(CompetitionError):
     """Ray's processes did not come up on this machine, which was busy: worth retrying."""
+
+    exit_code: ClassVar[int] = WORTH_RETRYING
+
+
+class ClusterSilentError(CompetitionError):
+    """Nobody answers at the address of a cluster, which may come up yet: worth retrying."""
 
     exit_code: ClassVar[int] = WORTH_RETRYING
 
@@ -145,9 +155,25 @@ def _within(group: Any) -> Any:
     return PlacementGroupSchedulingStrategy(group)
 
 
+def _refuse_silent(address: str) -> None:
+    """Ray itself waits ten minutes for an address at which nobody listens."""
+    if (named := HOST_AND_PORT.fullmatch(address)) is None:
+        return
+    try:
+        socket.create_connection((named[1], int(named[2])), ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterSilentError(
+            f"nobody answers at {address}: {error}",
+            advice="look whether the cluster is up, with `ray status` on its head, and which port it has (6379 unless "
+            "told otherwise); --address auto finds one of this machine, and left out it starts one",
+        ) from error
+
+
 def _connect(address: str | None) -> None:
     import ray
 
+    if address is not None:
+        _refuse_silent(address)
     alone: Mapping[str, Any] = {
         "num_cpus": available_threads(),
         "include_dashboard": False,
