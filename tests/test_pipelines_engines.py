@@ -15,6 +15,7 @@ import pytest
 from competition.errors import CompetitionError
 from competition.sample import write_sample
 from oof.store import sha256
+from pipelines.engine import run_all
 from pipelines.engines import ENGINES
 from pipelines.engines.local import Local, visible_gpus
 from pipelines.engines.processes import JobProcess, Place
@@ -115,13 +116,32 @@ def test_submitit_makes_the_same_files(
     assert finish(run, ENGINES["slurm"](run, options)) == expected
 
 
-def test_without_slurm_the_engine_says_so(new_run: Callable[[str], RunFolder]) -> None:
-    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    run = new_run("no-slurm")
-    with pytest.raises(CompetitionError, match="cannot be submitted to SLURM"):
-        finish(run, ENGINES["slurm"](run, EngineOptions(slurm={"partition": "gpu"})))
-    with pytest.raises(CompetitionError, match=r"invalid literal for int.*2:00"):
-        finish(run, ENGINES["slurm"](run, EngineOptions(slurm={"cluster": "local", "time": "2:00"})))
+@pytest.mark.parametrize(
+    ("engine", "options", "said"),
+    [
+        ("slurm", EngineOptions(slurm={"partition": "gpu"}), 'Could not detect "srun"'),
+        ("slurm", EngineOptions(slurm={"cluster": "local", "time": "2:00"}), r"invalid literal for int.*2:00"),
+        ("slurm", EngineOptions(slurm={"cluster": "none"}), "none"),
+        ("ray", EngineOptions(address="127.0.0.1:9"), "nobody answers"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_told_before_anything_is_written(
+    data: Path, tmp_path: Path, engine: str, options: EngineOptions, said: str
+) -> None:
+    pytest.importorskip("submitit" if engine == "slurm" else "ray", reason="the extra is not installed")
+    run = RunFolder(tmp_path / "run")
+    settings = RunSettings(data=str(data), tasks=("QI",), folds=3, recipes=(RECIPE,))
+    with pytest.raises(CompetitionError, match=said):
+        run_all(run, settings, engine=engine, options=options)
+    assert not run.root.exists()
+
+
+def test_a_run_with_nothing_to_do_needs_no_cluster(data: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    settings = RunSettings(data=str(data), tasks=("QI",), folds=3, recipes=(RECIPE,), overrides=tuple(SETTINGS))
+    run_all(run, settings)
+    nowhere = EngineOptions(address="127.0.0.1:9")
+    assert not run_all(run, settings, engine="ray", options=nowhere).to_frame().empty
 
 
 def test_a_cluster_without_gpus_is_asked_for_none() -> None:
