@@ -18,7 +18,7 @@ from oof.store import sha256
 from pipelines.engine import run_all
 from pipelines.engines import ENGINES
 from pipelines.engines.local import Local, visible_gpus
-from pipelines.engines.processes import JobProcess, Place
+from pipelines.engines.processes import WANT_OF_MEMORY, JobProcess, Place
 from pipelines.engines.protocol import Engine, EngineOptions
 from pipelines.engines.slurm import submission
 from pipelines.job_state import read_state
@@ -185,12 +185,30 @@ def test_a_killed_job_is_named_and_the_next_run_finishes(
     assert (outcome.exit_code, outcome.done, outcome.worth_retrying) == (-signal.SIGKILL, False, True)
     state = read_state(run.job_state(victim.name))
     assert state is not None
-    assert (state.exit_code, state.error) == (-9, "killed by signal 9")
+    assert (state.exit_code, state.error) == (-9, f"killed by signal 9, {WANT_OF_MEMORY}")
+    assert outcome.last[-1] == state.error
     assert finish(run, ENGINES["here"](run, EngineOptions())) == expected
     again = read_state(run.job_state(victim.name))
     assert again is not None
     assert (again.attempt, again.exit_code) == (2, 0)
     assert run.job_log(victim.name).read_text("utf-8").count("== ") == 2
+
+
+def test_a_local_job_that_is_killed_once_is_tried_again(new_run: Callable[[str], RunFolder]) -> None:
+    run = new_run("killed-once")
+    victim, pool = jobs_of(run)[0], ENGINES["local"](run, EngineOptions(workers=1))
+    start, begun = pool.start, []
+
+    def start_and_kill_the_first(job: Job) -> None:
+        start(job)
+        if not begun:
+            os.kill(pool.running[job.name][0].process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        begun.append(job.name)
+
+    pool.start = start_and_kill_the_first  # type: ignore[method-assign]
+    with stopping(pool):
+        assert work_off([victim], pool) == ([], [])
+    assert begun == [victim.name] * 2
 
 
 @pytest.mark.parametrize("engine", ["here", "local"])

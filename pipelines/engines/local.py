@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.1
 class Local:
     """A pool of processes. A job with GPUs sees those alone; one without sees none."""
 
-    tries = 1
+    tries = 2
 
     def __init__(self, run: RunFolder, *, workers: int, threads: int, gpus: list[str]) -> None:
         self.run, self.workers, self.threads = run, workers, threads

@@ -35,6 +35,7 @@ CARRIED = (
 """What jobs on other machines are told of this environment; no secrets: these are set on each machine."""
 
 NONE: Mapping[str, str] = {}
+WANT_OF_MEMORY = "perhaps for want of memory: fewer --workers, or less at once"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class JobProcess:
         last = tuple(last_lines(self.log))
         if exit_code == 0 and not there:
             exit_code, last = FAILED, (*last, f"ended without its manifest {self.manifest}")
+        if exit_code < 0:
+            last = (*last, killed_by(-exit_code))
         self._note_end(exit_code, last)
         return Outcome(self.job, exit_code, done, last)
 
@@ -114,8 +117,19 @@ class JobProcess:
         state = read_state(self.state)
         state = self.fresh if state is None else state
         if state.exit_code != exit_code:
-            words = f"killed by signal {-exit_code}" if exit_code < 0 else last[-1] if last else ""
+            words = last[-1] if last else ""
             write_state(self.state, state.model_copy(update={"exit_code": exit_code, "error": words}))
+
+
+def killed_by(number: int) -> str:
+    """What is said of a job that a signal ended.
+
+    Examples
+    --------
+    >>> killed_by(15), killed_by(9)[:31]
+    ('killed by signal 15', 'killed by signal 9, perhaps for')
+    """
+    return f"killed by signal {number}" + (f", {WANT_OF_MEMORY}" if number == signal.SIGKILL else "")
 
 
 def run_job(job: Job, place: Place) -> Outcome:
