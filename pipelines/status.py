@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
@@ -51,7 +51,9 @@ def job_lines(run: RunFolder) -> list[JobLine]:
     settings = run.settings()
     split = [task.name for task in run.tasks() if any(run.folds_folder(task.name).glob("*.json"))]
     now = file_system_now(run.logs)
-    return [_line(run, job, now) for job in job_graph(run, split, settings.recipes)]
+    lines = [_line(run, job, now) for job in job_graph(run, split, settings.recipes)]
+    done = {line.job.name for line in lines if line.state == DONE}
+    return [_stale(line) if line.state == DONE and not done.issuperset(line.job.needs) else line for line in lines]
 
 
 def status_table(lines: Sequence[JobLine]) -> pd.DataFrame:
@@ -107,6 +109,11 @@ def _line(run: RunFolder, job: Job, now: float) -> JobLine:
     percent = 100 * state.done / state.total if state.total and word != DONE else None
     detail = _detail(run, state) if word == FAILED else ""
     return JobLine(job, word, percent, state.seconds, state.attempt, state.host, detail)
+
+
+def _stale(line: JobLine) -> JobLine:
+    """An ensemble of parts that are not all there waits to be made again; a part is never made twice."""
+    return replace(line, state=WAITING, seconds=None) if line.job.kind == ENSEMBLE else line
 
 
 def _word(state: JobState, job: Job, silent_seconds: float) -> str:

@@ -77,6 +77,16 @@ def test_states_are_read_from_heartbeats_and_ends(run: RunFolder) -> None:
     assert lines["ensemble.QI.stack"].state == "waiting"
 
 
+def test_an_ensemble_of_parts_that_are_not_all_there_waits(run: RunFolder) -> None:
+    for job in job_graph(run, ["QI"], ["lexical"])[1:]:
+        job.manifest.parent.mkdir(parents=True)
+        job.manifest.touch()
+        plant(run, job.name, seconds=3.0, exit_code=0)
+    lines = job_lines(run)
+    assert [line.state for line in lines] == ["waiting", "done", "done", "waiting", "waiting"]
+    assert time_left(lines).startswith("3 of 5 jobs remain")
+
+
 def test_a_process_that_is_gone_from_this_machine_is_stopped_at_once(run: RunFolder) -> None:
     plant(run, NAMES[0], host=socket.gethostname(), pid=dead_pid())
     plant(run, NAMES[1], host=socket.gethostname(), pid=os.getpid())
