@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import replace
 
 from competition.cleaning import get_preset
 from pipelines import prepare
@@ -13,7 +14,7 @@ from pipelines.engines.protocol import Engine, EngineOptions
 from pipelines.ensembling import is_current
 from pipelines.jobs import ENSEMBLE, TRAIN, Job, job_graph
 from pipelines.locks import sweep
-from pipelines.planning import expected_seconds
+from pipelines.planning import expected
 from pipelines.progress import progress
 from pipelines.run_folder import RunFolder, RunSettings
 from pipelines.scheduling import failure, stopping, work_off
@@ -52,7 +53,10 @@ def run_all(
             prepare.split(run)
         graph = job_graph(run, [task.name for task in run.tasks()], settings.recipes, cpus=options.cpus or 1)
         if todo := unfinished(run, graph):
-            seconds = {} if engine == "here" else expected_seconds(run, settings, todo)
+            planned = {} if engine == "here" else expected(run, settings, todo)
+            seconds = {name: job.seconds for name, job in planned.items()}
+            memory = {name: job.memory_gib for name, job in planned.items()} if engine == "local" else {}
+            todo = [_with_memory(job, options.memory_gib or memory.get(job.name)) for job in todo]
             _work_off(todo, place or begun.enter_context(_engine(run, engine, options)), seconds)
     sweep(run.logs)  # of jobs that were killed when all but their last word was written
     with timed(run, "leaderboard"):
@@ -65,6 +69,11 @@ def _engine(run: RunFolder, name: str, options: EngineOptions) -> Iterator[Engin
     engine = ENGINES[name](run, options)
     with stopping(engine):
         yield engine
+
+
+def _with_memory(job: Job, gib: float | None) -> Job:
+    """The job with the memory that is kept free for it; 0 is none."""
+    return replace(job, resources=replace(job.resources, memory_gib=gib or None))
 
 
 def _seems_done(run: RunFolder, settings: RunSettings) -> bool:

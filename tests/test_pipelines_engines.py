@@ -305,6 +305,42 @@ def test_gpus_are_handed_out_once_and_a_job_without_sees_none(tmp_path: Path) ->
     assert sorted(pool.free) == ["2", "5", "7"]
 
 
+def test_a_job_waits_for_memory_unless_it_is_alone(tmp_path: Path) -> None:
+    pool = Local(RunFolder(tmp_path), workers=3, threads=1, gpus=[], memory_gib=10)
+    of = [
+        replace(with_gpus(0, k), argv=("--version",), resources=Resources(1, 0, gib))
+        for k, gib in enumerate([7, 4, 3, 99])
+    ]
+    with stopping(pool):
+        assert all(map(pool.has_room, of))
+        pool.start(of[0])
+        assert [pool.has_room(job) for job in of[1:]] == [False, True, False]
+        assert pool.has_room(with_gpus(0, 4))  # nobody knows what it takes
+
+
+def test_memory_is_estimated_for_local_trainings_and_asked_of_clusters_only_by_name(
+    new_run: Callable[[str], RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, seen = new_run("memory"), []
+    monkeypatch.setattr("pipelines.engine._work_off", lambda todo, *_: seen.append(todo))
+    monkeypatch.setattr("pipelines.engine.leaderboard", lambda run: None)
+    settings = run.settings().model_copy(update={"recipes": (RECIPE,), "overrides": tuple(SETTINGS)})
+    in_slurm = {"cluster": "local"}
+    for engine, options in [
+        ("local", EngineOptions()),
+        ("local", EngineOptions(memory_gib=2.0)),
+        ("slurm", EngineOptions(slurm=in_slurm)),
+        ("slurm", EngineOptions(slurm=in_slurm, memory_gib=2.0)),
+    ]:
+        run_all(run, settings, engine=engine, options=options)
+    first, asked, cluster, cluster_asked = [[job.resources.memory_gib for job in todo] for todo in seen]
+    assert all(gib and gib > 0.1 for gib in first[:3])
+    assert first[3:] == [None, None]
+    assert asked == cluster_asked == [2.0] * 5
+    assert cluster == [None] * 5
+    assert submission(seen[3][0], {}, on_slurm=True)["mem_gb"] == 2.0
+
+
 def test_more_gpus_than_there_are_are_refused_but_none_means_cpus(tmp_path: Path) -> None:
     with pytest.raises(CompetitionError, match=r"training\.gpus = 4"):
         Local(RunFolder(tmp_path), workers=1, threads=1, gpus=["0", "1"]).has_room(with_gpus(4))

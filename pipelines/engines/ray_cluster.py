@@ -1,7 +1,7 @@
 """Jobs on a Ray cluster (Moritz et al. 2018): one task per job, on whichever machine has room for it.
 
 The machines share a file system, and relstack is installed on each. A job with several GPUs gets a placement group: its
-GPUs and CPUs on one machine, taken together. Ray itself starts a task again whose machine or worker was lost.
+GPUs, CPUs and memory on one machine, taken together. Ray itself starts a task again whose machine or worker was lost.
 """
 
 import logging
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from competition.errors import WORTH_RETRYING, CompetitionError
 from pipelines.engines.processes import Place, run_job
 from pipelines.engines.protocol import EngineOptions, Outcome
+from pipelines.footprint import GIB
 from pipelines.jobs import Job
 from pipelines.progress import available_threads
 from pipelines.run_folder import RunFolder
@@ -25,7 +26,7 @@ LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 5
 HOST_AND_PORT = re.compile(r"\[?([^/\[\]]+)\]?:(\d+)")
 STORE_BYTES = 80 * 2**20  # the least that Ray takes; nothing of ours goes through its store
-NODE_WORDS = {"num_cpus": "CPU", "num_gpus": "GPU"}
+NODE_WORDS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 """Ray's names of a task's resources and what it calls them on machines and in placement groups."""
 
 
@@ -129,11 +130,14 @@ def ray_resources(job: Job, *, has_gpus: bool) -> dict[str, Any]:
     --------
     >>> from pathlib import Path
     >>> from pipelines.jobs import Resources
-    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2), "train", "QC", "a", 0)
+    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2, 8), "train", "QC", "a", 0)
     >>> ray_resources(job, has_gpus=True)
-    {'num_cpus': 4, 'num_gpus': 2}
+    {'num_cpus': 4, 'num_gpus': 2, 'memory': 8589934592}
     """
-    return {"num_cpus": job.resources.cpus, "num_gpus": job.resources.gpus if has_gpus else 0}
+    asked: dict[str, Any] = {"num_cpus": job.resources.cpus, "num_gpus": job.resources.gpus if has_gpus else 0}
+    if job.resources.memory_gib is not None:
+        asked["memory"] = int(job.resources.memory_gib * GIB)
+    return asked
 
 
 def _fits(asked: Mapping[str, Any], machine: Mapping[str, float]) -> bool:

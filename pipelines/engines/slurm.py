@@ -81,7 +81,6 @@ class Slurm:
             submitted.cancel()
         self.running.clear()
 
-
     @property
     def on_slurm(self) -> bool:
         """False where submitit runs the jobs on this machine, to try."""
@@ -103,7 +102,14 @@ def _refused(where: str) -> Iterator[None]:
 
     try:
         yield
-    except (RuntimeError, NameError, TypeError, ValueError, AssertionError, submitit.core.utils.FailedJobError) as error:
+    except (
+        RuntimeError,
+        NameError,
+        TypeError,
+        ValueError,
+        AssertionError,
+        submitit.core.utils.FailedJobError,
+    ) as error:
         raise CompetitionError(
             "this cannot be submitted to SLURM",
             faults=[Fault(where, str(error))],
@@ -118,7 +124,7 @@ def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict
     --------
     >>> from pathlib import Path
     >>> from pipelines.jobs import Resources
-    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2), "train", "QC", "a", 0)
+    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2, 8), "train", "QC", "a", 0)
     >>> submission(job, {"partition": "gpu", "time": "240"}, on_slurm=True)["slurm_partition"]
     'gpu'
     """
@@ -129,6 +135,8 @@ def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict
         "nodes": 1,
         "tasks_per_node": 1,
     }
+    if job.resources.memory_gib is not None:
+        asked["mem_gb"] = job.resources.memory_gib
     return asked | asked_of({key: value for key, value in settings.items() if key != GPUS}, on_slurm=on_slurm)
 
 
