@@ -18,6 +18,7 @@ import pipelines.job_state
 from competition.errors import CompetitionError
 from competition.sample import write_sample
 from pipelines.cli import main
+from pipelines.engines.processes import JobProcess, Place
 from pipelines.job_state import JobState, exit_code_of, read_state, words_of, working, write_state
 from pipelines.jobs import job_graph
 from pipelines.prepare import prepare, split
@@ -151,6 +152,43 @@ def test_a_job_keeps_its_state_and_progress_while_it_works(run: RunFolder, monke
     assert ended is not None
     assert (ended.attempt, ended.exit_code, ended.error) == (2, 3, "no fold 7")
     assert not [path for path in run.logs.iterdir() if path.suffix == ".tmp"]
+
+
+def test_whoever_waits_for_a_job_leaves_its_state_alone(run: RunFolder) -> None:
+    words = ["train", "--run", str(run.root), "--task", "QI", "--model", "lexical", "--fold", "0"]
+    command = [sys.executable, "-m", "pipelines.cli", *words]
+    root = str(Path(__file__).parent.parent)
+    with working(run, NAMES[0]):
+        report_progress(3, 12)
+        second = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": root},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        assert second.stderr is not None
+        while "waiting for process" not in (line := second.stderr.readline()):
+            assert line, "it ended without waiting"
+        state = read_state(run.job_state(NAMES[0]))
+        assert state is not None
+        assert (state.pid, state.attempt, state.exit_code) == (os.getpid(), 1, None)
+    second.stderr.read()
+    assert second.wait() == 0
+    state = read_state(run.job_state(NAMES[0]))
+    assert state is not None
+    assert (state.attempt, state.exit_code) == (2, 0)
+
+
+def test_a_process_that_an_engine_starts_beside_one_at_work_leaves_its_state_alone(run: RunFolder) -> None:
+    job = job_graph(run, ["QI"], ["lexical"])[0]
+    with working(run, job.name):
+        process = JobProcess(job, Place.of(run))
+        state = read_state(run.job_state(job.name))
+        assert state is not None
+        assert (state.pid, state.attempt) == (os.getpid(), 1)
+    assert process.wait().done
+    process.stop()
 
 
 def test_what_a_kill_left_of_a_state_goes_with_the_next_attempt(run: RunFolder) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipelines.engines.protocol import Outcome
-from pipelines.job_state import ATTEMPT, FAILED, new_state, read_state, write_state
+from pipelines.job_state import ATTEMPT, FAILED, at_work, new_state, read_state, write_state
 from pipelines.jobs import Job
 from pipelines.run_folder import RunFolder
 from pipelines.secrets import redacted
@@ -61,6 +62,7 @@ class JobProcess:
         self.job, self.log, self.state = job, run.job_log(job.name), run.job_state(job.name)
         self.manifest = place.folder / job.manifest
         self.was_done, self.fresh = self.manifest.is_file(), new_state(self.state)
+        before = read_state(self.state)
         packages = str(Path(__file__).resolve().parents[2])
         environment = {
             **os.environ,
@@ -76,7 +78,8 @@ class JobProcess:
                 stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.fresh = self.fresh.model_copy(update={"pid": self.process.pid})
-        write_state(self.state, self.fresh)  # an attempt that dies while it still imports counts too
+        if before is None or not at_work(self.state, before, now=time.time()):
+            write_state(self.state, self.fresh)  # an attempt that dies while it still imports counts too
 
     def poll(self) -> Outcome | None:
         """How it ended, None while it works."""
