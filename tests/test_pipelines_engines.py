@@ -211,6 +211,22 @@ def test_a_local_job_that_is_killed_once_is_tried_again(new_run: Callable[[str],
     assert begun == [victim.name] * 2
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a log on a full disk is a link to /dev/full")
+@pytest.mark.parametrize("engine", ["here", "local"])
+def test_a_log_that_finds_no_room_is_how_that_job_ends(new_run: Callable[[str], RunFolder], engine: str) -> None:
+    run = new_run(engine)
+    first = jobs_of(run)[0]
+    run.logs.mkdir()
+    run.job_log(first.name).symlink_to("/dev/full")
+    pool = ENGINES[engine](run, EngineOptions(workers=1))
+    with stopping(pool):
+        failed, _ = work_off([first], pool)
+    assert [(outcome.job.name, outcome.exit_code) for outcome in failed] == [(first.name, 75)]
+    told = "\n".join(failed[0].last)
+    assert f"relstack gc {run.root}" in told
+    assert str(run.root) in told
+
+
 @pytest.mark.parametrize("engine", ["here", "local"])
 def test_a_failed_job_stops_nothing_but_what_needs_it(new_run: Callable[[str], RunFolder], engine: str) -> None:
     run = new_run(engine)

@@ -5,7 +5,7 @@ import os
 import time
 
 from competition.errors import CompetitionError, Fault
-from pipelines.engines.processes import JobProcess, Place
+from pipelines.engines.processes import JobProcess, Place, unwritten
 from pipelines.engines.protocol import EngineOptions, Outcome, workers_of
 from pipelines.jobs import Job
 from pipelines.memory import machine_gib
@@ -26,6 +26,7 @@ class Local:
         self.run, self.workers, self.threads, self.memory_gib = run, workers, threads, memory_gib
         self.free, self.n_gpus = list(gpus), len(gpus)
         self.running: dict[str, tuple[JobProcess, list[str]]] = {}
+        self.unwritten: list[Outcome] = []
 
     @classmethod
     def of(cls, run: RunFolder, options: EngineOptions) -> "Local":
@@ -42,9 +43,16 @@ class Local:
     def start(self, job: Job) -> None:
         """Start the job's process."""
         n_gpus = self._gpus_for(job)
-        mine, self.free = self.free[:n_gpus], self.free[n_gpus:]
+        try:
+            self._start(job, n_gpus)
+        except OSError as error:
+            self.unwritten.append(unwritten(self.run, job, error))
+
+    def _start(self, job: Job, n_gpus: int) -> None:
+        mine, rest = self.free[:n_gpus], self.free[n_gpus:]
         shares = {"OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": ",".join(mine)}
         self.running[job.name] = JobProcess(job, Place.of(self.run, shares)), mine
+        self.free = rest
 
     def ended(self) -> list[Outcome]:
         """The jobs whose processes have ended."""
@@ -54,7 +62,8 @@ class Local:
             process, gpus = self.running.pop(outcome.job.name)
             process.stop()
             self.free += gpus
-        return outcomes
+        refused, self.unwritten = self.unwritten, []
+        return [*refused, *outcomes]
 
     def stop(self) -> None:
         """End all processes, which take their time together."""

@@ -3,6 +3,7 @@
 The process ends with the one that started it, whatever ends that one: see `pipelines.job_process`.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -16,10 +17,13 @@ from pathlib import Path
 from typing import TextIO
 
 from pipelines.engines.protocol import Outcome
-from pipelines.job_state import ATTEMPT, FAILED, at_work, new_state, read_state, write_state
+from pipelines.failures import named
+from pipelines.job_state import ATTEMPT, FAILED, JobState, at_work, new_state, read_state, write_state
 from pipelines.jobs import Job
 from pipelines.run_folder import RunFolder
 from pipelines.secrets import redacted
+
+log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 15
 LAST_LINES = 12
@@ -79,7 +83,7 @@ class JobProcess:
             )  # fmt: skip
         self.fresh = self.fresh.model_copy(update={"pid": self.process.pid})
         if before is None or not at_work(self.state, before, now=time.time()):
-            write_state(self.state, self.fresh)  # an attempt that dies while it still imports counts too
+            _note(self.state, self.fresh)  # an attempt that dies while it still imports counts too
 
     def poll(self) -> Outcome | None:
         """How it ended, None while it works."""
@@ -121,7 +125,21 @@ class JobProcess:
         state = self.fresh if state is None else state
         if state.exit_code != exit_code:
             words = last[-1] if last else ""
-            write_state(self.state, state.model_copy(update={"exit_code": exit_code, "error": words}))
+            _note(self.state, state.model_copy(update={"exit_code": exit_code, "error": words}))
+
+
+def _note(file: Path, state: JobState) -> None:
+    try:
+        write_state(file, state)
+    except OSError as error:  # the process runs or has ended, whether that can be noted or not
+        log.warning("the state of %s cannot be written: %s", state.name, error)
+
+
+def unwritten(run: RunFolder, job: Job, error: OSError) -> Outcome:
+    """The end of a job whose log cannot be written: what the machine does to it is what is said of it."""
+    known = named(error, stage=job.name, folder=run.root)
+    exit_code, words = (FAILED, str(error)) if known is None else (known.exit_code, str(known))
+    return Outcome(job, exit_code, done=job.done, last=tuple(words.splitlines()))
 
 
 def killed_by(number: int) -> str:
@@ -137,7 +155,10 @@ def killed_by(number: int) -> str:
 
 def run_job(job: Job, place: Place) -> Outcome:
     """Do a job in a process of its own and wait for its end; whatever ends this function ends the process."""
-    process = JobProcess(job, place)
+    try:
+        process = JobProcess(job, place)
+    except OSError as error:
+        return unwritten(RunFolder(place.run), job, error)
     try:
         return process.wait()
     finally:
