@@ -65,6 +65,8 @@ def status_table(lines: Sequence[JobLine]) -> pd.DataFrame:
 def time_left(lines: Sequence[JobLine]) -> str:
     """A sentence: what remains, and how long it takes as long as finished jobs of the same base learner took.
 
+    Before one is finished, the steps of one that runs tell.
+
     Where a base learner has none yet, the mean of all others stands in and is said to.
     """
     rest = [line for line in lines if line.state != DONE]
@@ -75,6 +77,9 @@ def time_left(lines: Sequence[JobLine]) -> str:
         if line.state == DONE and line.seconds is not None:
             seconds.setdefault((line.job.kind, line.job.learner), []).append(line.seconds)
     words = f"{len(rest)} of {len(lines)} jobs remain"
+    for line in lines:
+        if line.state == RUNNING and line.percent and line.seconds:  # by its own steps, where no other tells
+            seconds.setdefault((line.job.kind, line.job.learner), [100 * line.seconds / line.percent])
     if not seconds:
         return f"{words}; none is done yet that tells how long they take"
     known = {key: mean(values) for key, values in seconds.items()}

@@ -212,6 +212,8 @@ def test_time_left_counts_jobs_by_what_their_learner_took(run: RunFolder) -> Non
     assert said.startswith("2 of 4 jobs remain: about 1 min 40 s with 1 at a time")
     assert "nothing is known yet of stack" in said
     assert time_left([stack]).endswith("none is done yet that tells how long they take")
+    begun = JobLine(jobs[NAMES[0]], "running", percent=20.0, seconds=15.0)
+    assert time_left([begun]) == "1 of 1 jobs remain: about 1 min 0 s with 1 at a time"
     assert time_left(done) == "all 2 jobs are done"
 
 
