@@ -348,6 +348,7 @@ def run(
     engine: str,
     workers: int | None,
     cpus: int | None,
+    memory: float | None,
     address: str | None,
     slurm: str | None,
     dry_run: bool,
@@ -362,7 +363,7 @@ def run(
     from pipelines.output import print_table
 
     folder, settings = run_folder(run_dir), _settings(**options)
-    where = EngineOptions(workers, cpus, address, pairs_of(slurm or ""))
+    where = EngineOptions(workers, cpus, address, pairs_of(slurm or ""), memory)
     if dry_run:
         show_plan(folder, settings, output=output, rates_from=rates_from, gpus=gpus, engine=engine, workers=workers)
         return

@@ -133,6 +133,12 @@ def engine_options(command: Command) -> Command:
         ),
         click.option("--workers", type=click.IntRange(1), help="Jobs at a time; as many as there is room for."),
         click.option("--cpus", type=click.IntRange(1), help="Threads of a job; local: its share, clusters: 1."),
+        click.option(
+            "--memory",
+            type=click.FloatRange(0, min_open=True),
+            metavar="GIB",
+            help="Main memory kept free for each job; left out: local takes the plan's, clusters none.",
+        ),
         click.option("--address", help="Ray: auto, or HOST:PORT; a cluster of this machine's own if left out."),
         click.option("--slurm", metavar="KEY=VALUE,...", help="SLURM: partition=gpu,time=240 (minutes),..."),
     ]

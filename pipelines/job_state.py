@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from competition.errors import CompetitionError
 from pipelines.failures import named
-from pipelines.locks import sweep
+from pipelines.locks import is_alive, one_at_a_time, sweep
 from pipelines.progress import listening
 from pipelines.run_folder import RunFolder
 from pipelines.secrets import redacted
@@ -75,6 +75,13 @@ def read_state(file: Path) -> JobState | None:
         return None
 
 
+def at_work(file: Path, state: JobState, *, now: float) -> bool:
+    """Whether the process of a state lives, as far as can be told; `now` is the file system's time."""
+    if state.exit_code is not None or now - file.stat().st_mtime > SILENT_SECONDS:
+        return False
+    return state.host != socket.gethostname() or is_alive(state.pid)
+
+
 def write_state(file: Path, state: JobState) -> None:
     """Write the file in one step; the temporary name is this process's own."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -103,11 +110,23 @@ def new_state(file: Path) -> JobState:
 
 
 @contextmanager
-def working(run: RunFolder, name: str) -> Iterator[None]:
+def working(run: RunFolder, name: str, *, done: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Keep the state of a job while the block works on it: every few seconds, and in the end how it ended.
 
+    Whoever comes second waits before the block, and leaves the state to the one that works. `done` is asked then: of
+    a job that the other has finished, no new attempt is noted.
     A job that is interrupted from outside has no end: it is begun and silent, as if it had been killed.
     """
+    with one_at_a_time(run.job_state(name)):
+        if done():
+            yield
+            return
+        with _kept(run, name):
+            yield
+
+
+@contextmanager
+def _kept(run: RunFolder, name: str) -> Iterator[None]:
     keeper = _Keeper(run.job_state(name))
     with keeper.beating(), listening(keeper.advance):
         try:

@@ -30,10 +30,13 @@ class Resources:
         Threads that it computes with.
     gpus
         GPUs that it takes, all of one machine; where there are none, it works on CPUs.
+    memory_gib
+        Main memory that is kept free for it; None keeps none.
     """
 
     cpus: int = 1
     gpus: int = 0
+    memory_gib: float | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,15 @@ def alone(path: Path) -> Iterator[None]:
 
     It is not re-entrant: the same process would wait for itself.
     """
+    with one_at_a_time(path):
+        for name in (path.name, beside(path).name):
+            sweep(path.parent, name)
+        yield
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """As `alone`, where others may write files of that name: what they left is not looked at."""
     path.parent.mkdir(parents=True, exist_ok=True)
     held, note = FileLock(lock_of(path)), path.with_name(f".{path.name}.holder")
     try:
@@ -35,8 +44,6 @@ def alone(path: Path) -> Iterator[None]:
         log.info("waiting for %s, which makes %s", _holder(note), path)
         held.acquire()
     try:
-        for name in (path.name, beside(path).name):
-            sweep(path.parent, name)
         note.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:

@@ -2,9 +2,11 @@
 
 import gc
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -22,6 +24,9 @@ SIGNS = (  # torch has no error of its own for the CPU's memory, nor for that of
     "CUDNN_STATUS_ALLOC_FAILED",
     "std::bad_alloc",
 )
+
+
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
 
 
 class MemoryShortageError(CompetitionError):
@@ -48,6 +53,18 @@ def out_of_memory(error: BaseException) -> bool:
     ):
         return True
     return any(sign in str(error) for sign in SIGNS)
+
+
+def machine_gib() -> float:
+    """Main memory of this machine, or as much as its container may take."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in map(Path, LIMITS):
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except OSError:  # no such limit here
+            continue
+        sizes += [int(text)] if text.isdecimal() else []
+    return min(sizes) / 2**30
 
 
 def first_line(error: BaseException) -> str:

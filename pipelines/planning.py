@@ -183,10 +183,15 @@ def _stage(
 
 def expected_seconds(run: RunFolder, settings: RunSettings, jobs: Sequence[Job]) -> dict[str, float]:
     """Estimated seconds by name of a job, for the order in which jobs start; empty where nobody can estimate."""
+    return {name: planned.seconds for name, planned in expected(run, settings, jobs).items()}
+
+
+def expected(run: RunFolder, settings: RunSettings, jobs: Sequence[Job]) -> dict[str, PlannedJob]:
+    """What is planned of jobs, by name; empty where nobody can estimate."""
     try:
-        plan = {job.name: job.seconds for job in plan_run(run, settings)}
+        plan = {job.name: job for job in plan_run(run, settings)}
     except CompetitionError as error:
-        log.info("jobs start in their own order, nobody knows how long they take: %s", error)
+        log.info("nobody knows how long jobs take, nor how much memory: %s", error)
         return {}
     names = {job.name: planned_name(job) for job in jobs}
     return {name: plan[planned] for name, planned in names.items() if planned in plan}

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
@@ -51,7 +51,9 @@ def job_lines(run: RunFolder) -> list[JobLine]:
     settings = run.settings()
     split = [task.name for task in run.tasks() if any(run.folds_folder(task.name).glob("*.json"))]
     now = file_system_now(run.logs)
-    return [_line(run, job, now) for job in job_graph(run, split, settings.recipes)]
+    lines = [_line(run, job, now) for job in job_graph(run, split, settings.recipes)]
+    done = {line.job.name for line in lines if line.state == DONE}
+    return [_stale(line) if line.state == DONE and not done.issuperset(line.job.needs) else line for line in lines]
 
 
 def status_table(lines: Sequence[JobLine]) -> pd.DataFrame:
@@ -63,6 +65,8 @@ def status_table(lines: Sequence[JobLine]) -> pd.DataFrame:
 def time_left(lines: Sequence[JobLine]) -> str:
     """A sentence: what remains, and how long it takes as long as finished jobs of the same base learner took.
 
+    Before one is finished, the steps of one that runs tell.
+
     Where a base learner has none yet, the mean of all others stands in and is said to.
     """
     rest = [line for line in lines if line.state != DONE]
@@ -73,6 +77,9 @@ def time_left(lines: Sequence[JobLine]) -> str:
         if line.state == DONE and line.seconds is not None:
             seconds.setdefault((line.job.kind, line.job.learner), []).append(line.seconds)
     words = f"{len(rest)} of {len(lines)} jobs remain"
+    for line in lines:
+        if line.state == RUNNING and line.percent and line.seconds:  # by its own steps, where no other tells
+            seconds.setdefault((line.job.kind, line.job.learner), [100 * line.seconds / line.percent])
     if not seconds:
         return f"{words}; none is done yet that tells how long they take"
     known = {key: mean(values) for key, values in seconds.items()}
@@ -107,6 +114,11 @@ def _line(run: RunFolder, job: Job, now: float) -> JobLine:
     percent = 100 * state.done / state.total if state.total and word != DONE else None
     detail = _detail(run, state) if word == FAILED else ""
     return JobLine(job, word, percent, state.seconds, state.attempt, state.host, detail)
+
+
+def _stale(line: JobLine) -> JobLine:
+    """An ensemble of parts that are not all there waits to be made again; a part is never made twice."""
+    return replace(line, state=WAITING, seconds=None) if line.job.kind == ENSEMBLE else line
 
 
 def _word(state: JobState, job: Job, silent_seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from oof.store import PartKey
@@ -31,7 +32,8 @@ def train_folds(
     for k in range(run.folds(task).plan.n_splits) if fold is None else [fold]:
         key = PartKey(task, learner, k)
         name = job_name(TRAIN, task, key.learner, k)
-        with nullcontext() if run.parts.is_finished(key) else working(run, name), timed(run, f"train {key}"):
+        done = partial(run.parts.is_finished, key)
+        with nullcontext() if done() else working(run, name, done=done), timed(run, f"train {key}"):
             part = train(run, key)
         yield part
 

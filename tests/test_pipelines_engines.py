@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +15,10 @@ import pytest
 from competition.errors import CompetitionError
 from competition.sample import write_sample
 from oof.store import sha256
+from pipelines.engine import run_all
 from pipelines.engines import ENGINES
 from pipelines.engines.local import Local, visible_gpus
-from pipelines.engines.processes import JobProcess, Place
+from pipelines.engines.processes import WANT_OF_MEMORY, JobProcess, Place
 from pipelines.engines.protocol import Engine, EngineOptions
 from pipelines.engines.slurm import submission
 from pipelines.job_state import read_state
@@ -114,13 +116,32 @@ def test_submitit_makes_the_same_files(
     assert finish(run, ENGINES["slurm"](run, options)) == expected
 
 
-def test_without_slurm_the_engine_says_so(new_run: Callable[[str], RunFolder]) -> None:
-    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    run = new_run("no-slurm")
-    with pytest.raises(CompetitionError, match="cannot be submitted to SLURM"):
-        finish(run, ENGINES["slurm"](run, EngineOptions(slurm={"partition": "gpu"})))
-    with pytest.raises(CompetitionError, match=r"invalid literal for int.*2:00"):
-        finish(run, ENGINES["slurm"](run, EngineOptions(slurm={"cluster": "local", "time": "2:00"})))
+@pytest.mark.parametrize(
+    ("engine", "options", "said"),
+    [
+        ("slurm", EngineOptions(slurm={"partition": "gpu"}), 'Could not detect "srun"'),
+        ("slurm", EngineOptions(slurm={"cluster": "local", "time": "2:00"}), r"invalid literal for int.*2:00"),
+        ("slurm", EngineOptions(slurm={"cluster": "none"}), "none"),
+        ("ray", EngineOptions(address="127.0.0.1:9"), "nobody answers"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_told_before_anything_is_written(
+    data: Path, tmp_path: Path, engine: str, options: EngineOptions, said: str
+) -> None:
+    pytest.importorskip("submitit" if engine == "slurm" else "ray", reason="the extra is not installed")
+    run = RunFolder(tmp_path / "run")
+    settings = RunSettings(data=str(data), tasks=("QI",), folds=3, recipes=(RECIPE,))
+    with pytest.raises(CompetitionError, match=said):
+        run_all(run, settings, engine=engine, options=options)
+    assert not run.root.exists()
+
+
+def test_a_run_with_nothing_to_do_needs_no_cluster(data: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    settings = RunSettings(data=str(data), tasks=("QI",), folds=3, recipes=(RECIPE,), overrides=tuple(SETTINGS))
+    run_all(run, settings)
+    nowhere = EngineOptions(address="127.0.0.1:9")
+    assert not run_all(run, settings, engine="ray", options=nowhere).to_frame().empty
 
 
 def test_a_cluster_without_gpus_is_asked_for_none() -> None:
@@ -141,6 +162,17 @@ def test_ray_that_does_not_come_up_in_time_is_worth_retrying(tmp_path: Path, mon
     assert caught.value.exit_code == 75
 
 
+def test_an_address_at_which_nobody_listens_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would wait ten minutes"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(CompetitionError, match=f"nobody answers at 127.0.0.1:{port}") as caught:
+        ENGINES["ray"](RunFolder(tmp_path), EngineOptions(address=f"127.0.0.1:{port}"))
+    assert caught.value.exit_code == 75
+    assert "ray status" in str(caught.value)
+
+
 def test_a_killed_job_is_named_and_the_next_run_finishes(
     new_run: Callable[[str], RunFolder], expected: dict[str, str]
 ) -> None:
@@ -153,12 +185,46 @@ def test_a_killed_job_is_named_and_the_next_run_finishes(
     assert (outcome.exit_code, outcome.done, outcome.worth_retrying) == (-signal.SIGKILL, False, True)
     state = read_state(run.job_state(victim.name))
     assert state is not None
-    assert (state.exit_code, state.error) == (-9, "killed by signal 9")
+    assert (state.exit_code, state.error) == (-9, f"killed by signal 9, {WANT_OF_MEMORY}")
+    assert outcome.last[-1] == state.error
     assert finish(run, ENGINES["here"](run, EngineOptions())) == expected
     again = read_state(run.job_state(victim.name))
     assert again is not None
     assert (again.attempt, again.exit_code) == (2, 0)
     assert run.job_log(victim.name).read_text("utf-8").count("== ") == 2
+
+
+def test_a_local_job_that_is_killed_once_is_tried_again(new_run: Callable[[str], RunFolder]) -> None:
+    run = new_run("killed-once")
+    victim, pool = jobs_of(run)[0], ENGINES["local"](run, EngineOptions(workers=1))
+    start, begun = pool.start, []
+
+    def start_and_kill_the_first(job: Job) -> None:
+        start(job)
+        if not begun:
+            os.kill(pool.running[job.name][0].process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        begun.append(job.name)
+
+    pool.start = start_and_kill_the_first  # type: ignore[method-assign]
+    with stopping(pool):
+        assert work_off([victim], pool) == ([], [])
+    assert begun == [victim.name] * 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a log on a full disk is a link to /dev/full")
+@pytest.mark.parametrize("engine", ["here", "local"])
+def test_a_log_that_finds_no_room_is_how_that_job_ends(new_run: Callable[[str], RunFolder], engine: str) -> None:
+    run = new_run(engine)
+    first = jobs_of(run)[0]
+    run.logs.mkdir()
+    run.job_log(first.name).symlink_to("/dev/full")
+    pool = ENGINES[engine](run, EngineOptions(workers=1))
+    with stopping(pool):
+        failed, _ = work_off([first], pool)
+    assert [(outcome.job.name, outcome.exit_code) for outcome in failed] == [(first.name, 75)]
+    told = "\n".join(failed[0].last)
+    assert f"relstack gc {run.root}" in told
+    assert str(run.root) in told
 
 
 @pytest.mark.parametrize("engine", ["here", "local"])
@@ -265,6 +331,42 @@ def test_gpus_are_handed_out_once_and_a_job_without_sees_none(tmp_path: Path) ->
         pass
     assert [(outcome.exit_code, outcome.done) for outcome in outcomes] == [(1, False)]  # it left no manifest
     assert sorted(pool.free) == ["2", "5", "7"]
+
+
+def test_a_job_waits_for_memory_unless_it_is_alone(tmp_path: Path) -> None:
+    pool = Local(RunFolder(tmp_path), workers=3, threads=1, gpus=[], memory_gib=10)
+    of = [
+        replace(with_gpus(0, k), argv=("--version",), resources=Resources(1, 0, gib))
+        for k, gib in enumerate([7, 4, 3, 99])
+    ]
+    with stopping(pool):
+        assert all(map(pool.has_room, of))
+        pool.start(of[0])
+        assert [pool.has_room(job) for job in of[1:]] == [False, True, False]
+        assert pool.has_room(with_gpus(0, 4))  # nobody knows what it takes
+
+
+def test_memory_is_estimated_for_local_trainings_and_asked_of_clusters_only_by_name(
+    new_run: Callable[[str], RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, seen = new_run("memory"), []
+    monkeypatch.setattr("pipelines.engine._work_off", lambda todo, *_: seen.append(todo))
+    monkeypatch.setattr("pipelines.engine.leaderboard", lambda run: None)
+    settings = run.settings().model_copy(update={"recipes": (RECIPE,), "overrides": tuple(SETTINGS)})
+    in_slurm = {"cluster": "local"}
+    for engine, options in [
+        ("local", EngineOptions()),
+        ("local", EngineOptions(memory_gib=2.0)),
+        ("slurm", EngineOptions(slurm=in_slurm)),
+        ("slurm", EngineOptions(slurm=in_slurm, memory_gib=2.0)),
+    ]:
+        run_all(run, settings, engine=engine, options=options)
+    first, asked, cluster, cluster_asked = [[job.resources.memory_gib for job in todo] for todo in seen]
+    assert all(gib and gib > 0.1 for gib in first[:3])
+    assert first[3:] == [None, None]
+    assert asked == cluster_asked == [2.0] * 5
+    assert cluster == [None] * 5
+    assert submission(seen[3][0], {}, on_slurm=True)["mem_gb"] == 2.0
 
 
 def test_more_gpus_than_there_are_are_refused_but_none_means_cpus(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pipelines.job_state
 from competition.errors import CompetitionError
 from competition.sample import write_sample
 from pipelines.cli import main
+from pipelines.engines.processes import JobProcess, Place
 from pipelines.job_state import JobState, exit_code_of, read_state, words_of, working, write_state
 from pipelines.jobs import job_graph
 from pipelines.prepare import prepare, split
@@ -75,6 +76,16 @@ def test_states_are_read_from_heartbeats_and_ends(run: RunFolder) -> None:
     assert lines[NAMES[1]].state == "stopped"
     assert (lines[NAMES[2]].state, lines[NAMES[2]].detail) == ("failed", "recipe lexical is not usable")
     assert lines["ensemble.QI.stack"].state == "waiting"
+
+
+def test_an_ensemble_of_parts_that_are_not_all_there_waits(run: RunFolder) -> None:
+    for job in job_graph(run, ["QI"], ["lexical"])[1:]:
+        job.manifest.parent.mkdir(parents=True)
+        job.manifest.touch()
+        plant(run, job.name, seconds=3.0, exit_code=0)
+    lines = job_lines(run)
+    assert [line.state for line in lines] == ["waiting", "done", "done", "waiting", "waiting"]
+    assert time_left(lines).startswith("3 of 5 jobs remain")
 
 
 def test_a_process_that_is_gone_from_this_machine_is_stopped_at_once(run: RunFolder) -> None:
@@ -143,6 +154,43 @@ def test_a_job_keeps_its_state_and_progress_while_it_works(run: RunFolder, monke
     assert not [path for path in run.logs.iterdir() if path.suffix == ".tmp"]
 
 
+def test_whoever_waits_for_a_job_leaves_its_state_alone(run: RunFolder) -> None:
+    words = ["train", "--run", str(run.root), "--task", "QI", "--model", "lexical", "--fold", "0"]
+    command = [sys.executable, "-m", "pipelines.cli", *words]
+    root = str(Path(__file__).parent.parent)
+    with working(run, NAMES[0]):
+        report_progress(3, 12)
+        second = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": root},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        assert second.stderr is not None
+        while "waiting for process" not in (line := second.stderr.readline()):
+            assert line, "it ended without waiting"
+        state = read_state(run.job_state(NAMES[0]))
+        assert state is not None
+        assert (state.pid, state.attempt, state.exit_code) == (os.getpid(), 1, None)
+    second.stderr.read()
+    assert second.wait() == 0
+    state = read_state(run.job_state(NAMES[0]))
+    assert state is not None
+    assert (state.attempt, state.exit_code) == (2, 0)
+
+
+def test_a_process_that_an_engine_starts_beside_one_at_work_leaves_its_state_alone(run: RunFolder) -> None:
+    job = job_graph(run, ["QI"], ["lexical"])[0]
+    with working(run, job.name):
+        process = JobProcess(job, Place.of(run))
+        state = read_state(run.job_state(job.name))
+        assert state is not None
+        assert (state.pid, state.attempt) == (os.getpid(), 1)
+    assert process.wait().done
+    process.stop()
+
+
 def test_what_a_kill_left_of_a_state_goes_with_the_next_attempt(run: RunFolder) -> None:
     file = run.job_state(NAMES[0])
     file.parent.mkdir()
@@ -164,6 +212,8 @@ def test_time_left_counts_jobs_by_what_their_learner_took(run: RunFolder) -> Non
     assert said.startswith("2 of 4 jobs remain: about 1 min 40 s with 1 at a time")
     assert "nothing is known yet of stack" in said
     assert time_left([stack]).endswith("none is done yet that tells how long they take")
+    begun = JobLine(jobs[NAMES[0]], "running", percent=20.0, seconds=15.0)
+    assert time_left([begun]) == "1 of 1 jobs remain: about 1 min 0 s with 1 at a time"
     assert time_left(done) == "all 2 jobs are done"
 
 

@@ -9,8 +9,9 @@ from typing import TextIO
 import click
 
 from competition.errors import CompetitionError
-from pipelines.engines.processes import last_lines, open_log
+from pipelines.engines.processes import last_lines, open_log, unwritten
 from pipelines.engines.protocol import EngineOptions, Outcome
+from pipelines.failures import named
 from pipelines.job_state import FAILED, exit_code_of
 from pipelines.jobs import Job
 from pipelines.run_folder import RunFolder
@@ -38,13 +39,19 @@ class Here:
         return not self.outcomes
 
     def start(self, job: Job) -> None:
-        """Do the job."""
+        """Do the job; a log that cannot be written is how it ends."""
+        try:
+            self.outcomes.append(self._outcome(job))
+        except OSError as error:
+            self.outcomes.append(unwritten(self.run, job, error))
+
+    def _outcome(self, job: Job) -> Outcome:
         was_done = job.done
         with open_log(self.run, job) as file, _said_to(file):
-            exit_code = _call(job, file)
+            exit_code = _call(self.run, job, file)
         done = job.done and (exit_code == 0 or not was_done)
         last = tuple(last_lines(self.run.job_log(job.name)))
-        self.outcomes.append(Outcome(job, exit_code if exit_code or done else FAILED, done, last))
+        return Outcome(job, exit_code if exit_code or done else FAILED, done, last)
 
     def ended(self) -> list[Outcome]:
         """The job that was done last."""
@@ -55,7 +62,7 @@ class Here:
         """Nothing runs besides the caller."""
 
 
-def _call(job: Job, log: TextIO) -> int:
+def _call(run: RunFolder, job: Job, log: TextIO) -> int:
     """The exit code of the job's command, done in this process."""
     from pipelines.cli import main
 
@@ -65,8 +72,8 @@ def _call(job: Job, log: TextIO) -> int:
     except click.Abort as error:  # what click makes of Ctrl-C
         raise KeyboardInterrupt from error
     except Exception as error:  # whatever it is, the next job may well work
-        text = f"error: {error}\n" if isinstance(error, CompetitionError) else traceback.format_exc()
-        log.write(redacted(text))
+        known = error if isinstance(error, CompetitionError) else named(error, stage=job.name, folder=run.root)
+        log.write(redacted(traceback.format_exc() if known is None else f"error: {known}\n"))
         return exit_code_of(error)
     return 0
 

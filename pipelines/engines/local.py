@@ -1,12 +1,14 @@
 """Jobs in several processes of this machine, each with its share of the threads and GPUs of its own."""
 
+import math
 import os
 import time
 
 from competition.errors import CompetitionError, Fault
-from pipelines.engines.processes import JobProcess, Place
+from pipelines.engines.processes import JobProcess, Place, unwritten
 from pipelines.engines.protocol import EngineOptions, Outcome, workers_of
 from pipelines.jobs import Job
+from pipelines.memory import machine_gib
 from pipelines.progress import available_threads
 from pipelines.run_folder import RunFolder
 
@@ -16,30 +18,41 @@ LOOK_SECONDS = 0.1
 class Local:
     """A pool of processes. A job with GPUs sees those alone; one without sees none."""
 
-    tries = 1
+    tries = 2
 
-    def __init__(self, run: RunFolder, *, workers: int, threads: int, gpus: list[str]) -> None:
-        self.run, self.workers, self.threads = run, workers, threads
+    def __init__(
+        self, run: RunFolder, *, workers: int, threads: int, gpus: list[str], memory_gib: float = math.inf
+    ) -> None:
+        self.run, self.workers, self.threads, self.memory_gib = run, workers, threads, memory_gib
         self.free, self.n_gpus = list(gpus), len(gpus)
         self.running: dict[str, tuple[JobProcess, list[str]]] = {}
+        self.unwritten: list[Outcome] = []
 
     @classmethod
     def of(cls, run: RunFolder, options: EngineOptions) -> "Local":
         """A pool of as many workers as there are GPUs, else threads, unless told otherwise; threads are shared out."""
         gpus, threads = visible_gpus(), available_threads()
         workers = workers_of(options.workers, n_gpus=len(gpus), n_threads=threads)
-        return cls(run, workers=workers, threads=options.cpus or max(1, threads // workers), gpus=gpus)
+        share = options.cpus or max(1, threads // workers)
+        return cls(run, workers=workers, threads=share, gpus=gpus, memory_gib=machine_gib())
 
     def has_room(self, job: Job) -> bool:
-        """Whether a worker is free, and so many GPUs."""
-        return len(self.running) < self.workers and self._gpus_for(job) <= len(self.free)
+        """Whether a worker is free, so many GPUs, and so much memory; a job that is alone always has enough."""
+        return len(self.running) < self.workers and self._gpus_for(job) <= len(self.free) and self._fits(job)
 
     def start(self, job: Job) -> None:
         """Start the job's process."""
         n_gpus = self._gpus_for(job)
-        mine, self.free = self.free[:n_gpus], self.free[n_gpus:]
+        try:
+            self._start(job, n_gpus)
+        except OSError as error:
+            self.unwritten.append(unwritten(self.run, job, error))
+
+    def _start(self, job: Job, n_gpus: int) -> None:
+        mine, rest = self.free[:n_gpus], self.free[n_gpus:]
         shares = {"OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": ",".join(mine)}
         self.running[job.name] = JobProcess(job, Place.of(self.run, shares)), mine
+        self.free = rest
 
     def ended(self) -> list[Outcome]:
         """The jobs whose processes have ended."""
@@ -49,7 +62,8 @@ class Local:
             process, gpus = self.running.pop(outcome.job.name)
             process.stop()
             self.free += gpus
-        return outcomes
+        refused, self.unwritten = self.unwritten, []
+        return [*refused, *outcomes]
 
     def stop(self) -> None:
         """End all processes, which take their time together."""
@@ -58,6 +72,10 @@ class Local:
         for process, _ in self.running.values():
             process.stop()
         self.running.clear()
+
+    def _fits(self, job: Job) -> bool:
+        jobs = [job, *(process.job for process, _ in self.running.values())]
+        return len(jobs) == 1 or sum(each.resources.memory_gib or 0.0 for each in jobs) <= self.memory_gib
 
     def _gpus_for(self, job: Job) -> int:
         """GPUs that the job gets; none on a machine without."""

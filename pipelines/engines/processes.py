@@ -3,11 +3,13 @@
 The process ends with the one that started it, whatever ends that one: see `pipelines.job_process`.
 """
 
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,10 +17,13 @@ from pathlib import Path
 from typing import TextIO
 
 from pipelines.engines.protocol import Outcome
-from pipelines.job_state import ATTEMPT, FAILED, new_state, read_state, write_state
+from pipelines.failures import named
+from pipelines.job_state import ATTEMPT, FAILED, JobState, at_work, new_state, read_state, write_state
 from pipelines.jobs import Job
 from pipelines.run_folder import RunFolder
 from pipelines.secrets import redacted
+
+log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 15
 LAST_LINES = 12
@@ -35,6 +40,7 @@ CARRIED = (
 """What jobs on other machines are told of this environment; no secrets: these are set on each machine."""
 
 NONE: Mapping[str, str] = {}
+WANT_OF_MEMORY = "perhaps for want of memory: fewer --workers, or less at once"
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class JobProcess:
         self.job, self.log, self.state = job, run.job_log(job.name), run.job_state(job.name)
         self.manifest = place.folder / job.manifest
         self.was_done, self.fresh = self.manifest.is_file(), new_state(self.state)
+        before = read_state(self.state)
         packages = str(Path(__file__).resolve().parents[2])
         environment = {
             **os.environ,
@@ -75,7 +82,8 @@ class JobProcess:
                 stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.fresh = self.fresh.model_copy(update={"pid": self.process.pid})
-        write_state(self.state, self.fresh)  # an attempt that dies while it still imports counts too
+        if before is None or not at_work(self.state, before, now=time.time()):
+            _note(self.state, self.fresh)  # an attempt that dies while it still imports counts too
 
     def poll(self) -> Outcome | None:
         """How it ended, None while it works."""
@@ -89,6 +97,8 @@ class JobProcess:
         last = tuple(last_lines(self.log))
         if exit_code == 0 and not there:
             exit_code, last = FAILED, (*last, f"ended without its manifest {self.manifest}")
+        if exit_code < 0:
+            last = (*last, killed_by(-exit_code))
         self._note_end(exit_code, last)
         return Outcome(self.job, exit_code, done, last)
 
@@ -114,13 +124,41 @@ class JobProcess:
         state = read_state(self.state)
         state = self.fresh if state is None else state
         if state.exit_code != exit_code:
-            words = f"killed by signal {-exit_code}" if exit_code < 0 else last[-1] if last else ""
-            write_state(self.state, state.model_copy(update={"exit_code": exit_code, "error": words}))
+            words = last[-1] if last else ""
+            _note(self.state, state.model_copy(update={"exit_code": exit_code, "error": words}))
+
+
+def _note(file: Path, state: JobState) -> None:
+    try:
+        write_state(file, state)
+    except OSError as error:  # the process runs or has ended, whether that can be noted or not
+        log.warning("the state of %s cannot be written: %s", state.name, error)
+
+
+def unwritten(run: RunFolder, job: Job, error: OSError) -> Outcome:
+    """The end of a job whose log cannot be written: what the machine does to it is what is said of it."""
+    known = named(error, stage=job.name, folder=run.root)
+    exit_code, words = (FAILED, str(error)) if known is None else (known.exit_code, str(known))
+    return Outcome(job, exit_code, done=job.done, last=tuple(words.splitlines()))
+
+
+def killed_by(number: int) -> str:
+    """What is said of a job that a signal ended.
+
+    Examples
+    --------
+    >>> killed_by(15), killed_by(9)[:31]
+    ('killed by signal 15', 'killed by signal 9, perhaps for')
+    """
+    return f"killed by signal {number}" + (f", {WANT_OF_MEMORY}" if number == signal.SIGKILL else "")
 
 
 def run_job(job: Job, place: Place) -> Outcome:
     """Do a job in a process of its own and wait for its end; whatever ends this function ends the process."""
-    process = JobProcess(job, place)
+    try:
+        process = JobProcess(job, place)
+    except OSError as error:
+        return unwritten(RunFolder(place.run), job, error)
     try:
         return process.wait()
     finally:

@@ -45,6 +45,9 @@ class EngineOptions:
         Threads of each job; None is one, but with the engine ``local`` the machine's shared out among the workers.
     address
         Ray: ``auto``, ``HOST:PORT``, or None to start a cluster on this machine.
+    memory_gib
+        Main memory that is kept free for each job; None: what trainings are estimated to take with the engine
+        ``local``, which starts fewer at a time then, and nothing on clusters.
     slurm
         SLURM: ``partition``, ``time`` in minutes and whatever else sbatch takes.
     """
@@ -53,6 +56,7 @@ class EngineOptions:
     cpus: int | None = None
     address: str | None = None
     slurm: Mapping[str, str] = field(default_factory=dict)
+    memory_gib: float | None = None
 
 
 def workers_of(asked: int | None, *, n_gpus: int, n_threads: int) -> int:

@@ -1,17 +1,20 @@
 """Jobs on a Ray cluster (Moritz et al. 2018): one task per job, on whichever machine has room for it.
 
 The machines share a file system, and relstack is installed on each. A job with several GPUs gets a placement group: its
-GPUs and CPUs on one machine, taken together. Ray itself starts a task again whose machine or worker was lost.
+GPUs, CPUs and memory on one machine, taken together. Ray itself starts a task again whose machine or worker was lost.
 """
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from competition.errors import WORTH_RETRYING, CompetitionError
 from pipelines.engines.processes import Place, run_job
 from pipelines.engines.protocol import EngineOptions, Outcome
+from pipelines.footprint import GIB
 from pipelines.jobs import Job
 from pipelines.progress import available_threads
 from pipelines.run_folder import RunFolder
@@ -20,13 +23,21 @@ log = logging.getLogger(__name__)
 
 LOST_MACHINES = 3  # times that Ray starts a job again
 LOOK_SECONDS = 1.0
+ANSWER_SECONDS = 5
+HOST_AND_PORT = re.compile(r"\[?([^/\[\]]+)\]?:(\d+)")
 STORE_BYTES = 80 * 2**20  # the least that Ray takes; nothing of ours goes through its store
-NODE_WORDS = {"num_cpus": "CPU", "num_gpus": "GPU"}
+NODE_WORDS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 """Ray's names of a task's resources and what it calls them on machines and in placement groups."""
 
 
 class RayNotStartedError(CompetitionError):
     """Ray's processes did not come up on this machine, which was busy: worth retrying."""
+
+    exit_code: ClassVar[int] = WORTH_RETRYING
+
+
+class ClusterSilentError(CompetitionError):
+    """Nobody answers at the address of a cluster, which may come up yet: worth retrying."""
 
     exit_code: ClassVar[int] = WORTH_RETRYING
 
@@ -119,11 +130,14 @@ def ray_resources(job: Job, *, has_gpus: bool) -> dict[str, Any]:
     --------
     >>> from pathlib import Path
     >>> from pipelines.jobs import Resources
-    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2), "train", "QC", "a", 0)
+    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2, 8), "train", "QC", "a", 0)
     >>> ray_resources(job, has_gpus=True)
-    {'num_cpus': 4, 'num_gpus': 2}
+    {'num_cpus': 4, 'num_gpus': 2, 'memory': 8589934592}
     """
-    return {"num_cpus": job.resources.cpus, "num_gpus": job.resources.gpus if has_gpus else 0}
+    asked: dict[str, Any] = {"num_cpus": job.resources.cpus, "num_gpus": job.resources.gpus if has_gpus else 0}
+    if job.resources.memory_gib is not None:
+        asked["memory"] = int(job.resources.memory_gib * GIB)
+    return asked
 
 
 def _fits(asked: Mapping[str, Any], machine: Mapping[str, float]) -> bool:
@@ -145,9 +159,25 @@ def _within(group: Any) -> Any:
     return PlacementGroupSchedulingStrategy(group)
 
 
+def _refuse_silent(address: str) -> None:
+    """Ray itself waits ten minutes for an address at which nobody listens."""
+    if (named := HOST_AND_PORT.fullmatch(address)) is None:
+        return
+    try:
+        socket.create_connection((named[1], int(named[2])), ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterSilentError(
+            f"nobody answers at {address}: {error}",
+            advice="look whether the cluster is up, with `ray status` on its head, and which port it has (6379 unless "
+            "told otherwise); --address auto finds one of this machine, and left out it starts one",
+        ) from error
+
+
 def _connect(address: str | None) -> None:
     import ray
 
+    if address is not None:
+        _refuse_silent(address)
     alone: Mapping[str, Any] = {
         "num_cpus": available_threads(),
         "include_dashboard": False,

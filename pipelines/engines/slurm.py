@@ -5,7 +5,8 @@ The machines share a file system. What submitit writes stands in the cache, not 
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from competition.errors import WORTH_RETRYING, CompetitionError, Fault
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 CLUSTER, TIME, GPUS = "cluster", "time", "gpus_per_node"
+NUMBERS = (TIME, GPUS)
 
 
 class Slurm:
@@ -39,13 +41,16 @@ class Slurm:
         Raises
         ------
         CompetitionError
-            submitit is not installed.
+            submitit is not installed, there is no SLURM here, or it does not know a setting.
         """
         try:
             import submitit  # noqa: F401
         except ImportError as error:
             raise CompetitionError("--engine slurm needs submitit", advice='pip install "relstack[slurm]"') from error
-        return cls(run, workers=options.workers, settings=options.slurm)
+        engine = cls(run, workers=options.workers, settings=options.slurm)
+        with _refused("--slurm"):
+            engine._executor(asked_of(engine.settings, on_slurm=engine.on_slurm))
+        return engine
 
     def has_room(self, job: Job) -> bool:
         """Whether fewer jobs are submitted than were asked for at a time."""
@@ -57,27 +62,11 @@ class Slurm:
         Raises
         ------
         CompetitionError
-            There is no SLURM here, or it does not know a setting.
+            SLURM does not take it.
         """
-        import submitit
-
-        try:
-            executor = submitit.AutoExecutor(folder=cache_dir() / "slurm" / "%j", cluster=self.cluster)
-            executor.update_parameters(**submission(job, self.settings, on_slurm=self.cluster == "slurm"))
-            self.running.append((executor.submit(run_job, job, self.place), job))
-        except (
-            RuntimeError,
-            NameError,
-            TypeError,
-            ValueError,
-            AssertionError,
-            submitit.core.utils.FailedJobError,
-        ) as error:
-            raise CompetitionError(
-                "this cannot be submitted to SLURM",
-                faults=[Fault(job.name, str(error))],
-                advice="see --slurm; `--slurm cluster=local` runs the jobs on this machine",
-            ) from error
+        asked = submission(job, self.settings, on_slurm=self.on_slurm)
+        with _refused(job.name):
+            self.running.append((self._executor(asked).submit(run_job, job, self.place), job))
 
     def ended(self) -> list[Outcome]:
         """The jobs whose submissions have ended."""
@@ -92,6 +81,41 @@ class Slurm:
             submitted.cancel()
         self.running.clear()
 
+    @property
+    def on_slurm(self) -> bool:
+        """False where submitit runs the jobs on this machine, to try."""
+        return self.cluster == "slurm"
+
+    def _executor(self, asked: Mapping[str, Any]) -> Any:
+        """What submits jobs that ask for so much; it writes nothing until then."""
+        import submitit
+
+        executor = submitit.AutoExecutor(folder=cache_dir() / "slurm" / "%j", cluster=self.cluster)
+        executor.update_parameters(**asked)
+        return executor
+
+
+@contextmanager
+def _refused(where: str) -> Iterator[None]:
+    """What submitit or SLURM refuse becomes a `CompetitionError`."""
+    import submitit
+
+    try:
+        yield
+    except (
+        RuntimeError,
+        NameError,
+        TypeError,
+        ValueError,
+        AssertionError,
+        submitit.core.utils.FailedJobError,
+    ) as error:
+        raise CompetitionError(
+            "this cannot be submitted to SLURM",
+            faults=[Fault(where, str(error))],
+            advice="see --slurm; `--slurm cluster=local` runs the jobs on this machine",
+        ) from error
+
 
 def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict[str, Any]:
     """What submitit is told of a job: its resources, no more GPUs than the cluster gives, and settings for sbatch.
@@ -100,7 +124,7 @@ def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict
     --------
     >>> from pathlib import Path
     >>> from pipelines.jobs import Resources
-    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2), "train", "QC", "a", 0)
+    >>> job = Job("train.QC.a.fold-0", (), Path("manifest.json"), (), Resources(4, 2, 8), "train", "QC", "a", 0)
     >>> submission(job, {"partition": "gpu", "time": "240"}, on_slurm=True)["slurm_partition"]
     'gpu'
     """
@@ -111,10 +135,29 @@ def submission(job: Job, settings: Mapping[str, str], *, on_slurm: bool) -> dict
         "nodes": 1,
         "tasks_per_node": 1,
     }
+    if job.resources.memory_gib is not None:
+        asked["mem_gb"] = job.resources.memory_gib
+    return asked | asked_of({key: value for key, value in settings.items() if key != GPUS}, on_slurm=on_slurm)
+
+
+def asked_of(settings: Mapping[str, str], *, on_slurm: bool) -> dict[str, Any]:
+    """What submitit is told of all jobs alike.
+
+    Raises
+    ------
+    ValueError
+        A number is none.
+
+    Examples
+    --------
+    >>> asked_of({"partition": "gpu", "time": "240"}, on_slurm=True)
+    {'timeout_min': 240, 'slurm_partition': 'gpu'}
+    """
+    asked: dict[str, Any] = {GPUS: int(settings[GPUS])} if GPUS in settings else {}
     if TIME in settings:
         asked["timeout_min"] = int(settings[TIME])
     if on_slurm:
-        asked |= {f"slurm_{key}": value for key, value in settings.items() if key not in (TIME, GPUS)}
+        asked |= {f"slurm_{key}": value for key, value in settings.items() if key not in NUMBERS}
     return asked
 
 
