@@ -233,7 +233,11 @@ def discard(folder: Path) -> None:
 def free_files(folder: Path, below: str) -> None:
     """Delete what a finished artefact holds in its sub-folder `below`; the note `FREED` keeps the hashes."""
     listed = read_manifest(folder / MANIFEST).get(FILES, {})
-    freed = read_manifest(folder / FREED)[FILES] if (folder / FREED).is_file() else {}
+    freed, faults = _freed(folder)
+    if faults:
+        raise CompetitionError(
+            "the note of freed files is damaged", faults=faults, advice=f"delete {folder} and make it again"
+        )
     names = [name for name in file_names(folder) if name.startswith(f"{below}/")]
     gone = {name: listed.get(name) or sha256(folder / name) for name in names}
     write_manifest(folder / FREED, {FILES: {**freed, **gone}})

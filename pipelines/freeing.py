@@ -26,10 +26,12 @@ from competition.artefacts import (
     lock_of,
     read_manifest,
 )
+from competition.damage import refuse_damage
 from competition.errors import CompetitionError, Fault
 from oof.store import PartKey, train_command
 from pipelines.config import Recipe
 from pipelines.ensembling import complete_learners, ensembles
+from pipelines.ensembling import read_manifest as read_ensemble_manifest
 from pipelines.locks import is_alive
 from pipelines.run_artefacts import artefacts
 from pipelines.run_folder import RunFolder
@@ -190,12 +192,13 @@ def submitted_learners(run: RunFolder, task: str) -> set[str]:
     """The base learners that the run's submissions are made of."""
     found: set[str] = set()
     for manifest in sorted(run.root.glob(f"submissions/*/{MANIFEST}")):
+        refuse_damage(manifest.parent, what="a submission", advice="delete it, and make it again with relstack submit")
         chosen = read_manifest(manifest).get("chosen", {}).get(task)
         if chosen is None:
             continue
         name = chosen["ensemble"]
         if name in ensembles(run, task):
-            found |= set(read_manifest(run.ensemble(task, name) / MANIFEST)["learners"])
+            found |= set(read_ensemble_manifest(run.ensemble(task, name))["learners"])
         else:
             found.add(name)
     return found

@@ -5,7 +5,7 @@ other manifests (``inputs``), parts, pretrained weights and folds by the digests
 translations by the SHA-256 of the files that they were read from (``sources``).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,19 +32,24 @@ class Link:
         The digest that the artefact's manifest has of its source.
     found
         That of the source as it is now, or why there is none.
+    may_be_newer
+        Whether another source, whole as it is, is no fault: a submission stays what it was when more is learnt later.
     """
 
     artefact: str
     source: str
     recorded: str
     found: str
+    may_be_newer: bool = False
 
     @property
     def verdict(self) -> str:
-        """``same``, ``broken``, or that it cannot be told."""
+        """``same``, ``broken``, ``superseded`` (made before the source was made again), or that it cannot be told."""
         if self.found in (NOT_HERE, NOT_RECORDED):
             return self.found
-        return "same" if self.recorded == self.found else "broken"
+        if self.recorded == self.found:
+            return "same"
+        return "superseded" if self.may_be_newer else "broken"
 
 
 def links(run: RunFolder, whole: Iterable[Artefact]) -> list[Link]:
@@ -55,7 +60,7 @@ def links(run: RunFolder, whole: Iterable[Artefact]) -> list[Link]:
     for artefact in reversed(known.values()):
         if artefact.manifest.is_file():
             try:
-                found += _links_of(run, artefact, digests)
+                found += _links_of(run, artefact, digests, whole=known)
             except DAMAGED as error:  # whole, but not as any version of ours wrote it
                 found.append(Link(artefact.name, "what its manifest names", "a manifest of this kind", repr(error)))
         if artefact.name in digests.damaged:
@@ -63,10 +68,10 @@ def links(run: RunFolder, whole: Iterable[Artefact]) -> list[Link]:
     return found
 
 
-def _links_of(run: RunFolder, artefact: Artefact, digests: "Digests") -> list[Link]:
+def _links_of(run: RunFolder, artefact: Artefact, digests: "Digests", *, whole: Container[str]) -> list[Link]:
     name, manifest = artefact.name, read_manifest(artefact.manifest)
     return [
-        *_inputs(run, name, manifest),
+        *_inputs(run, name, manifest, whole=whole),
         *_rows_and_folds(run, name, manifest, digests=digests),
         *_extras(run, name, manifest),
         *_sources(run, name, manifest),
@@ -116,15 +121,16 @@ class Digests:
         return cls(rows, plain, folds, frozenset(damaged))
 
 
-def _inputs(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[Link]:
+def _inputs(run: RunFolder, name: str, manifest: Mapping[str, Any], *, whole: Container[str]) -> Iterator[Link]:
     """Links to other artefacts by their manifests."""
     if name.partition("/")[0] not in ("submissions", "ensembles", "pseudo", "students"):
         return
     if "inputs" not in manifest:
         yield from _older_inputs(run, name, manifest)
     for path, digest in manifest.get("inputs", {}).items():
-        file = run.root / path
-        yield Link(name, path.removesuffix(f"/{MANIFEST}"), digest, sha256(file) if file.is_file() else GONE)
+        file, source = run.root / path, path.removesuffix(f"/{MANIFEST}")
+        newer = name.startswith("submissions/") and source in whole
+        yield Link(name, source, digest, sha256(file) if file.is_file() else GONE, newer)
 
 
 def _older_inputs(run: RunFolder, name: str, manifest: Mapping[str, Any]) -> Iterator[Link]:

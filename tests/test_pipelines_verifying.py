@@ -252,3 +252,16 @@ def test_an_ensemble_whose_learner_lost_a_part_is_named(own: Path) -> None:
     done = call("leaderboard", "--run", own)
     assert done.exit_code == 3
     assert "lexical: a part is missing" in done.output
+
+
+def test_a_submission_of_an_ensemble_that_was_made_again_is_superseded(own: Path) -> None:
+    manifest = own / "ensembles/QI/stack/manifest.json"
+    write_manifest(manifest, {**read_manifest(manifest), "note": "made of one base learner more"})
+    for entry in (own / "submissions/final/manifest.json", own / "leaderboard.json"):
+        assert entry.is_file()
+    lineage = verify(RunFolder(own)).lineage
+    made_of = lineage[(lineage["artefact"] == "submissions/final") & (lineage["made_of"] == "ensembles/QI/stack")]
+    assert set(made_of["verdict"]) <= {"superseded"}
+    assert call("verify", own).exit_code == 0
+    shutil.rmtree(manifest.parent)
+    assert (call("verify", own).exit_code == 3) == bool(len(made_of))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from competition.artefacts import MANIFEST, finish, is_finished, partial, read_manifest
+from competition.damage import refuse_damage
 from competition.errors import CompetitionError, Fault
 from competition.languages import UNKNOWN, iso_code
 from pipelines.handover.again import Wanted, by_hand, commands, wanted_of, write_ingredients
@@ -243,6 +244,9 @@ def _submission(run: RunFolder, name: str) -> dict[str, Any]:
             f"{run.root} has no submission called {name}",
             advice=f"make it first: relstack submit --run {run.root} --name {name}",
         )
+    refuse_damage(
+        folder, what="the submission", advice=f"make it again: relstack submit --run {run.root} --name {name}"
+    )
     return read_manifest(folder / MANIFEST)
 
 
