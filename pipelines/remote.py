@@ -15,7 +15,7 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import pandas as pd
@@ -35,6 +35,7 @@ from pipelines.run_folder import RunFolder, RunSettings, refuse_other_settings, 
 log = logging.getLogger(__name__)
 
 SETTINGS, THERE = "run.toml", "there already"
+OWN_RECIPES = "recipes/*.toml"
 MADE_ANEW = ("leaderboard.csv",)  # says what is there: the last one counts
 
 
@@ -95,6 +96,9 @@ def pull(url: str, run: RunFolder, *, only: Sequence[str] = ()) -> pd.DataFrame:
             settings = _agreed(run.settings(), settings)
         elif settings.competition is not None:
             write_text(run.contest_file, store.read(FILE_NAME).decode("utf-8-sig"))
+        for name in (name for name in names if PurePosixPath(name).match(OWN_RECIPES)):
+            if not (run.root / name).is_file():
+                write_text(run.root / name, store.read(name).decode("utf-8"))
         run.write_settings(settings)
     return _table(listed, lambda each: _fetch(run, store, each, names))
 
@@ -198,10 +202,12 @@ def _digest(data: bytes) -> str:
 
 
 def _keep_settings(run: RunFolder, store: Store) -> None:
-    """Have the settings in the store name the recipes and overrides of the run too; a new store gets its contest."""
+    """Have the store hold the recipes of the run, a new one its contest, and its settings name recipes and overrides."""
     saved, kept = _to_be_kept(run, store)
     if saved is None and kept.competition is not None:
         store.write(FILE_NAME, run.contest_file.read_bytes())
+    for copy in sorted(run.root.glob(OWN_RECIPES)):
+        store.put(copy, copy.relative_to(run.root).as_posix())
     if kept != saved:
         store.write(SETTINGS, settings_text(kept).encode())
 

@@ -18,6 +18,7 @@ from competition.errors import CompetitionError, MismatchError
 from oof.store import PartKey
 from pipelines import remote
 from pipelines.cli import main
+from pipelines.config import recipe_path
 from pipelines.locks import alone
 from pipelines.remote import pull, push
 from pipelines.remote_store import Store, StoreError
@@ -349,3 +350,15 @@ def test_a_store_that_wants_credentials_says_how_to_give_them(tmp_path: Path, mo
         pull("s3://nobodys-bucket/run", RunFolder(tmp_path / "run"))
     assert caught.value.exit_code == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_takes_its_own_recipes_along(own: RunFolder, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    shutil.copy(recipe_path("lexical"), mine)
+    own.add_recipes([str(mine)], ["mine:head.rounds=7"])
+    push(own, f"file://{tmp_path}/store")
+    recipe = own.recipe("mine")
+    mine.unlink()
+    there = RunFolder(tmp_path / "there")
+    pull(f"file://{tmp_path}/store", there)
+    assert there.recipe("mine") == recipe
