@@ -202,7 +202,7 @@ def _digest(data: bytes) -> str:
 
 
 def _keep_settings(run: RunFolder, store: Store) -> None:
-    """Have the store hold the recipes of the run, a new one its contest, and its settings name recipes and overrides."""
+    """Have the store hold own recipes, a new one the contest too; its settings name the recipes and overrides."""
     saved, kept = _to_be_kept(run, store)
     if saved is None and kept.competition is not None:
         store.write(FILE_NAME, run.contest_file.read_bytes())
