@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from competition.artefacts import write_text
+from competition.artefacts import read_manifest, write_manifest
 from competition.metrics import f1
 from pipelines.cli import main
 from pipelines.ensembling import COMBINERS, ensemble_cuts, ensemble_decisions, gather, read_ensemble
@@ -84,8 +84,7 @@ def test_cuts_of_languages_decide_on_the_leaderboard_and_in_the_submission(copie
     rows = run.rows(TASK)["test"]
     language = rows["language"].iloc[0]
     file = run.ensemble(TASK, "blend") / "manifest.json"
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    write_text(file, json.dumps({**manifest, "cuts": {language: 0.0}}))
+    write_manifest(file, {**read_manifest(file), "cuts": {language: 0.0}})
     assert ensemble_cuts(run, TASK, "blend").by_segment == {language: 0.0}
     decided = ensemble_decisions(run, TASK, "blend", "test", rows)
     assert decided[rows["language"] == language].all()

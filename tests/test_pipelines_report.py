@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from pages import HOSTILE, Tables, made_up_pool, page_of, unpacked
 
+from competition.artefacts import MANIFEST, hashes, read_manifest, write_manifest
 from competition.errors import CompetitionError
 from competition.metrics import f1
 from competition.tasks import QI
@@ -265,8 +266,9 @@ def test_a_run_with_one_base_learner_and_nothing_else_has_its_report(finished_ru
 def test_an_ensemble_that_cannot_be_read_costs_its_weights_alone(finished_run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(finished_run, copy)
-    (copy / "ensembles" / "QI" / "blend" / "combiner.json").write_text('{"kind": "of old"}', encoding="utf-8")
-    run = RunFolder(copy)
+    run, folder = RunFolder(copy), copy / "ensembles" / "QI" / "blend"
+    (folder / "combiner.json").write_text('{"kind": "of old"}', encoding="utf-8")
+    write_manifest(folder / MANIFEST, {**read_manifest(folder / MANIFEST), "files": hashes(folder)})
     section = ensemble_section(view_of(run, QI, complete_learners(run, "QI")))
     assert "blend: no combiner of this kind can be read" in notes(section.blocks)
     assert any(getattr(block, "caption", "").startswith("stack") for block in section.blocks)
