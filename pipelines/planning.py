@@ -181,11 +181,6 @@ def _stage(
     return PlannedJob(name or stage, stage, done, needs, seconds, basis)
 
 
-def expected_seconds(run: RunFolder, settings: RunSettings, jobs: Sequence[Job]) -> dict[str, float]:
-    """Estimated seconds by name of a job, for the order in which jobs start; empty where nobody can estimate."""
-    return {name: planned.seconds for name, planned in expected(run, settings, jobs).items()}
-
-
 def expected(run: RunFolder, settings: RunSettings, jobs: Sequence[Job]) -> dict[str, PlannedJob]:
     """What is planned of jobs, by name; empty where nobody can estimate."""
     try:

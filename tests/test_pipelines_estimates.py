@@ -22,7 +22,7 @@ from pipelines.engines.protocol import EngineOptions
 from pipelines.estimates import COMPUTED, ELSEWHERE, HERE, SHIPPED, Rates, cost_of, known_peak, peak_of
 from pipelines.footprint import gpus_of
 from pipelines.jobs import job_graph
-from pipelines.planning import expected_seconds, group_table, plan_run, plan_table, planned_name, schedule_of
+from pipelines.planning import expected, group_table, plan_run, plan_table, planned_name, schedule_of
 from pipelines.prepare import prepare, split
 from pipelines.rates import TABLE, Line, Observation, Rate, observed, observed_stages, rate_of, shipped
 from pipelines.run_folder import RunFolder, RunSettings
@@ -254,7 +254,7 @@ def test_the_plan_has_all_jobs_of_the_run_with_what_they_need_and_their_seconds(
     for job in graph:
         wanted = {called[name] for name in job.needs}
         assert wanted == {n for n in planned[called[job.name]].needs if not n.startswith("split")}
-    assert expected_seconds(run, settings, graph).keys() == called.keys()
+    assert expected(run, settings, graph).keys() == called.keys()
     assert sum(name.startswith("pretrain") for name in planned) == 2
 
 
