@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import os
 import sys
 from collections import deque
@@ -56,15 +57,16 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def machine_gib() -> float:
-    """Main memory of this machine, or as much as its container may take."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    """Main memory of this machine, or as much as its container may take; infinite where nobody tells."""
+    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
+    sizes = [math.prod(map(os.sysconf, names))] if set(names) <= os.sysconf_names.keys() else []
     for file in map(Path, LIMITS):
         try:
             text = file.read_text(encoding="utf-8").strip()
         except OSError:  # no such limit here
             continue
         sizes += [int(text)] if text.isdecimal() else []
-    return min(sizes) / 2**30
+    return min(sizes, default=math.inf) / 2**30
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Under what circumstances an artefact was made: for whoever reads its manifest, never to decide over sameness."""
 
 import importlib.metadata
-import os
+import math
 import platform
 import shlex
 import shutil
@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.memory import machine_gib
 from pipelines.progress import available_threads
 from pipelines.secrets import redacted
 
@@ -96,7 +97,7 @@ def hardware() -> dict[str, Any]:
     return {
         "cpu": cpu_model(),
         "threads": available_threads(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": round(memory, 1) if math.isfinite(memory := machine_gib()) else None,
         "gpus": list(gpus()),
         "cuda": None if torch is None else torch.version.cuda,
     }
@@ -127,14 +128,6 @@ def git_state(root: Path) -> dict[str, Any] | None:
         return None
     changed = _lines("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit[0], "dirty": bool(changed)}
-
-
-def _memory_gib() -> float | None:
-    names = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
-    if not set(names) <= os.sysconf_names.keys():
-        return None
-    pages, size = map(os.sysconf, names)
-    return round(pages * size / 2**30, 1)
 
 
 def _lines(*command: str) -> list[str]:
